@@ -23,7 +23,6 @@ from manyheads.config import Config, available_cores, load_config
 from manyheads.display import TrainingProgress
 from manyheads.evaluation import mean_interval
 from manyheads.modeling import keep_freed_memory
-from manyheads.tasks import kind_of
 
 CONFIGS = Path(__file__).parent.parent / "src"
 
@@ -119,8 +118,9 @@ def test_scores(model: Path, name: str, data: Path, tasks: Sequence[str]) -> dic
             for metric in ("accuracy", "f1"):
                 if metric in metrics:
                     scores[f"{scored} {metric}"] = metrics[metric]
-        if not task and len(tasks) > 1:
-            scores["frame accuracy"] = report.evaluation["frame_accuracy"]
+        frames = report.evaluation["frame_accuracy"]
+        if not task and len(tasks) > 1 and frames is not None:
+            scores["frame accuracy"] = frames
     return scores
 
 
@@ -142,8 +142,7 @@ def hold_out(path: Path, folder: Path, task: str) -> dict[str, str]:
 
 def train_one(config: Config, *, resume: bool) -> None:
     """Train with a progress bar."""
-    main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
-    with TrainingProgress(main) as progress:
+    with TrainingProgress() as progress:
         keep_freed_memory()
         train(config, resume=resume, reporter=progress)
 

@@ -189,7 +189,7 @@ class Watch(Reporter):
         finally:
             owner.load_training_data = load
 
-    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
+    def begin(self, total_steps: int, done_steps: int, tasks: Mapping[str, str]) -> None:
         """Record the start of the first epoch."""
         self.steps.append(time.perf_counter())
         self.held = self.memory.sample()

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace, names: Sequence[str], seed: int) -> dict[
                 metric = "f1" if metric == "per_type" else metric
                 scores[f"{name} {metric}{computed}"] = 100 * metrics[metric]
             if len(found["tasks"]) > 1:
-                scores[f"{name} frame{computed}"] = 100 * found["frame_accuracy"]
+                scores[f"{name} frame{computed}"] = 100 * (found["frame_accuracy"] or 0.0)
     return scores
 
 

@@ -54,7 +54,7 @@ class Epochs(Reporter):
         """Record a message, such as the chosen precision."""
         self.said.append(text)
 
-    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
+    def begin(self, total_steps: int, done_steps: int, tasks: Mapping[str, str]) -> None:
         """Start the clock."""
         self._since = time.perf_counter()
 

@@ -24,7 +24,7 @@ import torch
 
 from manyheads.data.records import Record, read_records
 from manyheads.evaluation import score
-from manyheads.inference import GRAPHS, Predictor, load_exported
+from manyheads.inference import GRAPHS, Predictor, Runtime, load_exported
 from manyheads.inference.backends import pytorch
 from manyheads.modeling import Compute, choose_compute
 from manyheads.storage import read_manifest
@@ -161,7 +161,7 @@ class _Worker:
 
     def stages(self, backend: str) -> dict[str, float]:
         """Return the seconds by stage of the fastest pass on one thread (no overlap)."""
-        predictor = load_exported(self.setup.model, backend, threads=1)
+        predictor = load_exported(self.setup.model, Runtime(backend, threads=1))
         predictor.predict(self.texts, embed=True)
         return min((self._watched_pass(predictor) for _ in range(5)), key=lambda s: s["total"])
 
@@ -182,12 +182,12 @@ class _Worker:
 
     def _ours(self, name: str) -> Built:
         if name in GRAPHS:
-            predictor = load_exported(self.setup.model, name, threads=self.setup.threads)
+            predictor = load_exported(self.setup.model, Runtime(name, threads=self.setup.threads))
         else:
             precision: Any = name.removeprefix("torch ")
             compute: Compute = choose_compute("cpu", precision, self.setup.threads)
             trained: pytorch.TrainedModel = self.trained
-            predictor = pytorch.make_predictor(
+            predictor = pytorch.predictor_of_model(
                 trained.model, compute, trained.tokenizer, trained.max_length
             )
         return Built(

@@ -18,14 +18,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
 
 from inference_systems import int8_rate
 from manyheads.inference import sums_overflow
-from manyheads.text import WORD_FEATURE_COLUMNS, Batch
+from threads_per_batch import batch_of
 
-SENTENCES, TOKENS, WORDS = 42, 12, 10
+SENTENCES, TOKENS = 42, 12
 PRODUCT = "DynamicQuantizeMatMul"
 
 
@@ -68,23 +67,12 @@ def profile(graph: Path, rounds: int) -> list[dict[str, Any]]:
             graph, options, providers=["CPUExecutionProvider"],
             disabled_optimizers=["SkipLayerNormFusion"],
         )  # fmt: skip
-        feeds = _feeds([value.name for value in session.get_inputs()])
+        names = [value.name for value in session.get_inputs()]
+        feeds = batch_of(SENTENCES, TOKENS).feeds(names)
         for _ in range(rounds):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
     return [one for one in events if one["name"].endswith("_kernel_time")]
-
-
-def _feeds(names: list[str]) -> dict[str, Any]:
-    """Make a batch of random sub-tokens without padding."""
-    random = np.random.default_rng(0)
-    return Batch(
-        input_ids=random.integers(1000, 20_000, (SENTENCES, TOKENS)),
-        attention_mask=np.ones((SENTENCES, TOKENS), np.int64),
-        word_starts=np.tile(np.arange(1, WORDS + 1), (SENTENCES, 1)),
-        word_mask=np.ones((SENTENCES, WORDS), bool),
-        word_features=np.zeros((SENTENCES, WORDS, WORD_FEATURE_COLUMNS), np.int64),
-    ).feeds(names)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from manyheads.inference.backends import pytorch
 from manyheads.modeling import ModelInputs
 from manyheads.tasks import Scheme, Span, TaskSpec, decode, tags_of
 from manyheads.tasks.metrics import TaggedText, classification_metrics, tagging_metrics
+from manyheads.text import WORD_FEATURE_COLUMNS
 
 Run = Callable[[Sequence[str]], object]
 
@@ -96,11 +97,15 @@ def padded_loop(folder: Path, trained: pytorch.TrainedModel, batch_size: int, le
                 list(texts[start : start + batch_size]),
                 padding="max_length", truncation=True, max_length=length, return_tensors="pt",
             )  # fmt: skip
-            # As in such loops, every token is tagged like a word.
+            # As in such loops, every token is tagged like a word, of whose letters nothing is
+            # known: the features are those of a text that is all in one case.
             places = torch.arange(length).expand_as(inputs["input_ids"]).contiguous()
+            features = torch.zeros(*places.shape, WORD_FEATURE_COLUMNS, dtype=torch.int64)
             mask = inputs["attention_mask"]
             with torch.inference_mode():
-                outputs = model(ModelInputs(inputs["input_ids"], mask, places, mask.bool()))
+                outputs = model(
+                    ModelInputs(inputs["input_ids"], mask, places, mask.bool(), features)
+                )
             counts = mask.sum(dim=1).numpy()
             answers += [
                 decode(

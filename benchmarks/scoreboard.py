@@ -29,7 +29,7 @@ from manyheads.config import TaskConfig, available_cores, make_config
 from manyheads.data.readers import Layout
 from manyheads.data.records import Record, read_records
 from manyheads.evaluation import score
-from manyheads.inference import exported_backends, graph_files, load_predictor
+from manyheads.inference import Runtime, exported_backends, graph_files, load_model
 from manyheads.modeling import find_encoder
 from manyheads.storage import LAYOUT, read_manifest, resolve_model
 from manyheads.tasks import kind_of
@@ -86,7 +86,7 @@ def ours(data: str, folder: Path, name: str, test: str, threads: int) -> list[Sy
     manifest = read_manifest(resolve_model(folder))
     systems = []
     for backend in ("torch", *exported_backends(manifest)):
-        predictor = load_predictor(folder, backend=backend, threads=threads)
+        predictor = load_model(folder, Runtime(backend, threads=threads)).predictor
         tasks = tasks_of(folder)
         records = records_of(data, test, tasks)
         found = score(predictor, [(records, tuple(tasks))]).evaluation()

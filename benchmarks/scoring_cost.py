@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from manyheads.data.records import read_records
-from manyheads.inference import load_model
+from manyheads.inference import Runtime, load_model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--rounds", type=int, default=11)
     given = parser.parse_args(arguments)
-    loaded = load_model(given.model, backend=given.backend, threads=1)
+    loaded = load_model(given.model, Runtime(given.backend, threads=1))
     predictor = loaded.predictor
     texts = [record.text for record in read_records(given.data, loaded.config.tasks, {})]
     scorings, scope = predictor.scorings, predictor.scope

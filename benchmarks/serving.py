@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import available_cores
-from manyheads.inference import ONNX_INT8, Predictor, load_exported, load_predictor
+from manyheads.inference import ONNX_INT8, Predictor, Runtime, load_exported, load_model
 from manyheads.storage import resolve_model
 from serving_load import NO_ANSWER, WRONG, decided, quantiles
 
@@ -503,8 +503,8 @@ def main() -> None:
     model = resolve_model(options.model)
     lines = (options.data / "test" / "seq.in").read_text(encoding="utf-8").splitlines()
     texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    predictor = load_predictor(model, threads=options.threads)
-    if predictor.backend.name != load_exported(model, ONNX_INT8, threads=1).backend.name:
+    predictor = load_model(model, Runtime(threads=options.threads)).predictor
+    if predictor.backend.name != load_exported(model, Runtime(ONNX_INT8, threads=1)).backend.name:
         raise SystemExit(f"{model} has no int8 graph: run manyheads export")
     setup = Setup(model, texts, predictor, options)
     options.out.mkdir(parents=True, exist_ok=True)

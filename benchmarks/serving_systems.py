@@ -38,9 +38,9 @@ def prepare(folder: Path, work: Path) -> None:
 
 def plain(folder: Path) -> Callable[[str], Any]:
     """Load our predictor with its default settings."""
-    from manyheads.inference import load_predictor
+    from manyheads.inference import Runtime, load_model
 
-    predictor = load_predictor(folder, threads=THREADS)
+    predictor = load_model(folder, Runtime(threads=THREADS)).predictor
     return lambda text: predictor.predict([text], embed=True)[0].to_json()
 
 

@@ -11,7 +11,8 @@ in its record. cleanlab ranks by the same out-of-fold probabilities, tokens by s
 classes by self-confidence and by normalised margin: of the heads' probabilities, and of those with
 the labels of the nearest sentences, by which ours are ranked. Each seed is another draw of planted
 labels; prints the means with 95 % intervals of Student's t, and the processor seconds of the
-encoder, which reads the records once for all seeds, and of a search. Needs `pip install cleanlab`.
+encoder, which reads the records once for all seeds, and of a search. Where cleanlab is not
+installed, it is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from manyheads.config import load_config
 from manyheads.data.records import Record, discover_labels, read_records
 from manyheads.evaluation import mean_interval
 from manyheads.tasks import LabelSet, Span, TagSet
+from manyheads.training.data import dataset
 from manyheads.training.suspects import FrozenHeads, folds, search
 
 SHARE = 0.05
@@ -55,6 +59,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("suspects.json"))
     arguments = parser.parse_args()
+    if find_spec("cleanlab") is None:
+        print("cleanlab is not installed: left out")
     results = []
     for name in arguments.only:
         path, tasks, step = SETS[name]
@@ -114,7 +120,10 @@ def measure(
     plant = plant_entities if isinstance(labels, TagSet) else plant_classes
     changed, planted = plant(records, task, labels, generator, confusion)  # type: ignore[arg-type]
     began = time.process_time()
-    relabelled = heads.relabelled(changed)
+    relabelled = copy(heads)
+    relabelled.data = dataset.build_dataset(
+        changed, "the records", heads.tasks, {task: labels}, heads.tokenizer, heads.max_length
+    )
     judged = search.out_of_fold(relabelled, changed, folds.Folding())
     mixed = search.with_neighbours(judged, relabelled)
     found = search.suspects_among(changed, heads.tasks, mixed)
@@ -130,7 +139,7 @@ def measure(
     probabilities = {"": judged}
     if not isinstance(labels, TagSet):
         probabilities = {" of the heads": judged, " with neighbours": mixed}
-    for title, made in probabilities.items():
+    for title, made in probabilities.items() if find_spec("cleanlab") else ():
         shares = cleanlab(changed, task, labels, made, planted, count)
         result |= {method + title: share for method, share in shares.items()}
     return result

@@ -20,7 +20,7 @@ import numpy as np
 
 from manyheads.inference import processor
 from manyheads.inference.backends import onnx
-from manyheads.text import Batch
+from manyheads.text import WORD_FEATURE_COLUMNS, Batch
 
 SIZES = ((1, 8), (1, 16), (1, 32), (1, 48), (1, 64), (1, 96), (1, 128), (16, 16), (32, 16))
 """Sentences and tokens of each."""
@@ -46,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def batch_of(sentences: int, tokens: int) -> Batch:
-    """Make sentences of as many random tokens, a word each."""
+    """Make sentences of as many random tokens, a word each, of whose letters nothing is known."""
     shape = (sentences, tokens)
     ids = np.random.default_rng(0).integers(1000, 20000, shape)
     words = np.tile(np.arange(1, tokens - 1), (sentences, 1))
-    return Batch(ids, np.ones(shape, np.int64), words, np.ones(words.shape, np.bool_))
+    features = np.zeros((*words.shape, WORD_FEATURE_COLUMNS), np.int64)
+    return Batch(ids, np.ones(shape, np.int64), words, np.ones(words.shape, np.bool_), features)
 
 
 def in_lanes(backend: onnx.OnnxBackend, batch: Batch) -> None:

@@ -172,7 +172,7 @@ class Trained:
 def trained(config: Config) -> Trained:
     """Train, or resume an interrupted run."""
     save_dir = Path(config.save_dir)
-    progress = Listening({INTENT: "accuracy", SLOTS: "f1"})
+    progress = Listening()
     with progress:
         keep_freed_memory()
         train(config, resume=save_dir.exists(), reporter=progress)
@@ -231,8 +231,11 @@ def write_report(arguments: argparse.Namespace, folder: Path) -> None:
         name: [p for p in parts if p["regime"] == name and p["seed"] in arguments.seeds]
         for name in arguments.only
     }
+    # What is set for every run may need the settings of a regime; all begin with one encoder.
+    regime = REGIMES[arguments.only[0]]
+    settings = {} if regime.after else regime.settings
     original = pytorch.source_embedder(
-        configured(arguments, {}, arguments.seeds[0], arguments.out), arguments.threads
+        configured(arguments, settings, arguments.seeds[0], arguments.out), arguments.threads
     )
     report = {
         "machine": machine(),

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from few import snips
 from manyheads.api import calibrate, thresholds, train
 from manyheads.evaluation import Outcomes, clopper_pearson, labelled_sets, mean_interval, score
-from manyheads.inference import load_model, load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.modeling import keep_freed_memory
 from manyheads.tasks.metrics import reliability, risk_coverage
 
@@ -153,7 +153,7 @@ def calibration(best: Path, test: Path) -> tuple[dict[str, float], dict[str, Cur
     """Measure calibration errors on the test data, with calibration and without."""
     found: dict[str, float] = {}
     curves: dict[str, Curves] = {}
-    loaded = load_model(best, backend="torch")
+    loaded = load_model(best, Runtime("torch"))
     for how in ("calibrated", "plain"):
         if how == "plain":
             loaded.predictor.scorings = {}
@@ -225,7 +225,7 @@ def scope(best: Path, paths: Mapping[str, Path]) -> dict[str, float]:
 def _scope(best: Path, paths: Mapping[str, Path], how: str) -> dict[str, float]:
     inside = [json.loads(line) for line in paths["test"].read_text().splitlines()]
     strange = [json.loads(line) for line in paths["strange"].read_text().splitlines()]
-    predictor = load_predictor(best, backend="torch")
+    predictor = load_model(best, Runtime("torch")).predictor
     ours, others = (
         predictor.predict([r["text"] for r in some], thresholds=False) for some in (inside, strange)
     )
@@ -282,14 +282,14 @@ def promises(best: Path, paths: Mapping[str, Path]) -> dict[str, float]:
 
     It holds unless the Clopper-Pearson interval of the precision on the test data is below it.
     """
-    loaded = load_model(best, backend="torch")
+    loaded = load_model(best, Runtime("torch"))
     _, sets = labelled_sets(loaded, str(paths["test"]))
     answers = predicted(score(loaded.predictor, sets))
     found: dict[str, float] = {}
     for precision in PRECISIONS:
         if not thresholds(best, str(paths["valid"]), precision=precision).reached:
             continue
-        scorings = load_predictor(best, backend="torch").scorings
+        scorings = load_model(best, Runtime("torch")).predictor.scorings
         kept: dict[str, list[bool]] = {}
         for task, label, value, is_right in answers:
             limits = scorings[task].thresholds

@@ -8,6 +8,7 @@ import os
 import pydoc
 import random
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -34,7 +35,15 @@ from manyheads.inference import load_model
 from manyheads.storage import read_manifest
 from manyheads.tasks import Entity, TaggingResult
 from manyheads.training import StepReport, train
-from training_setup import Spy, config, sentences, settings, write_records
+from training_setup import (
+    Spy,
+    config,
+    encoder_folder,
+    run,
+    sentences,
+    settings,
+    write_records,
+)
 
 RECORDS = [
     {"text": "will anna eat ?", "label": "question"},
@@ -369,6 +378,26 @@ def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
         model.predict(frame)
 
 
+@pytest.mark.parametrize("form", ["dicts", "columns", "arrow", "dataset"])
+def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.TrainedModel) -> None:
+    records = [{"q": text, "label": "question"} for text in TEXTS]
+    forms: dict[str, Any] = {
+        "dicts": records,
+        "columns": {"text": TEXTS, "label": ["question"] * len(TEXTS)},
+        "arrow": pa.Table.from_pylist(records),
+        "dataset": datasets.Dataset.from_list(records),
+    }
+    found = model.predict(forms[form], text="text" if form == "columns" else "q")
+    assert [one.text for one in found] == list(TEXTS)
+    assert [one.results for one in found] == [one.results for one in model.predict(TEXTS)]
+    with pytest.raises(
+        RequestError, match=r"expected the path of a file\. For data in .* `predict`"
+    ):
+        model.predict_file(forms[form])
+    with pytest.raises(DataError, match=r"records:texts record 1: neither `text` nor `tokens`"):
+        model.predict([{"body": "where is anna ?"}])
+
+
 def test_reprs_describe_the_objects(model: manyheads.TrainedModel) -> None:
     shown = repr(model)
     assert shown.startswith("TrainedModel(")
@@ -687,8 +716,8 @@ def test_notebooks_show_models_predictions_and_scores_as_tables_with_escaped_tex
     found = TaggingResult((Entity("john", "PER", 3, 7, 0.9),), ())
     shown = replace(prediction, results={"ner": found})._repr_html_()
     assert "&lt;b&gt;<mark" in shown
-    assert "john <b><small>PER</small></b></mark>&lt;/b&gt; &amp; paris" in shown
-    assert '<td style="text-align:left">accuracy</td>' in model.evaluate()._repr_html_()
+    assert 'john <b dir="auto"><small>PER</small></b></mark>&lt;/b&gt; &amp; paris' in shown
+    assert '<td dir="auto" style="text-align:start">accuracy</td>' in model.evaluate()._repr_html_()
     found = model.report([{"text": "<i>", "label": "question"}] * 3)
     assert repr(found).startswith(f"Report({os.fspath(model)!r}, 3 records, ")
     assert "\n  classification: accuracy " in repr(found)
@@ -727,7 +756,7 @@ def test_files_and_their_columns_are_predicted_for(
         ({"ray_address": "here:1"}, '`ray_address` without `engine="ray"`'),
         ({"engine": "ray", "when_empty": "nope"}, "when_empty is 'nope'; expected one of: refuse"),
         ({"engine": "ray", "text": "body"}, '`text` with `engine="ray"`'),
-        ({"text": "body"}, "`text` is 'body', and the texts are no DataFrame"),
+        ({"text": "body"}, "`text` is 'body', and the texts have no fields"),
     ],
 )
 def test_options_of_prediction_without_effect_are_refused(
@@ -761,6 +790,24 @@ def test_a_training_of_nothing_needs_a_configuration_in_the_folder(
     Path("config.yaml").write_text("train_file: nowhere.jsonl\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"nowhere\.jsonl"):
         manyheads.train(num_epochs=1)
+
+
+def test_a_prompt_is_chosen_as_sentence_transformers_does(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = Path(shutil.copytree(encoder_folder(), tmp_path / "encoder"))
+    prompts = {"query": "who is ", "document": ""}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    result, _ = run(tmp_path, model_name=str(folder))
+    theirs = SentenceTransformer(str(result.best), device="cpu")
+    for source in (result.best, result.save_dir / "mtl_epoch1.pt"):
+        own = manyheads.load(source)
+        for options in ({}, {"prompt_name": "query"}, {"prompt": "the "}, {"prompt": ""}):
+            expected = theirs.encode(TEXTS, **options)
+            np.testing.assert_allclose(own.encode(TEXTS, **options), expected, atol=1e-5)
+        assert not np.allclose(own.encode(TEXTS, prompt_name="query"), own.encode(TEXTS))
+        with pytest.raises(RequestError, match=r"no prompt 'passage'; expected one of: query, doc"):
+            own.encode(TEXTS, prompt_name="passage")
 
 
 def test_an_embedding_of_nothing_has_the_size_of_any(model: manyheads.TrainedModel) -> None:

@@ -14,6 +14,7 @@ import pytest
 from command_line import Run
 from fake_predictor import FakePredictor
 from manyheads.cli import main
+from manyheads.inference import Runtime
 
 
 @pytest.fixture
@@ -49,10 +50,10 @@ def predictor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePredictor:
     """Replace the loaded predictor by one that needs no model."""
     fake = FakePredictor()
 
-    def load_predictor(model: str, **options: Any) -> FakePredictor:
-        fake.loaded = {"model": model, **options}
-        return fake
+    def load_model(model: str, runtime: Runtime, **options: Any) -> SimpleNamespace:
+        fake.loaded = {"model": model, "runtime": runtime, **options}
+        return SimpleNamespace(predictor=fake)
 
-    monkeypatch.setattr("manyheads.inference.load_predictor", load_predictor)
+    monkeypatch.setattr("manyheads.inference.load_model", load_model)
     monkeypatch.chdir(tmp_path)
     return fake

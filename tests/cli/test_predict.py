@@ -16,12 +16,13 @@ import pytest
 
 from command_line import Run
 from fake_predictor import FakePredictor
-from manyheads.api.texts import WhenEmpty, argument_texts, count_texts, file_texts
+from manyheads.api.texts import EmptyTexts, argument_texts, count_texts, file_texts
 from manyheads.cli.conversation import EXAMPLES
 from manyheads.cli.predict import announced, split_arguments
 from manyheads.data.readers import Layout
 from manyheads.display import Counter
 from manyheads.errors import DataError, RequestError
+from manyheads.inference import Runtime
 
 NO_LABEL = {"from_name": "ner", "type": "labels", "value": {"start": 0, "end": 3}}
 """A span of Label Studio without a label."""
@@ -46,14 +47,8 @@ def test_options_of_prediction_reach_the_predictor(run: Run, predictor: FakePred
     result = run("predict", "--model", "m", *options, "--tasks", "classification, ner", "a")
     assert result.status == 0, result.err
     assert callable(predictor.loaded.pop("warn"))
-    assert predictor.loaded == {
-        "model": "m",
-        "backend": "onnx",
-        "alone": True,
-        "device": "cpu",
-        "threads": 1,
-        "batch_tokens": 64,
-    }
+    runtime = Runtime("onnx", "cpu", 1, 64)
+    assert predictor.loaded == {"model": "m", "runtime": runtime, "alone": True}
     assert predictor.options["tasks"] == ["classification", "ner"]
 
 
@@ -179,7 +174,7 @@ def test_a_text_without_words_is_refused_flagged_or_left_out(
 
 def test_an_argument_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(RequestError, match=r"text 2: b'caf\\xe9' is not UTF-8"):
-        argument_texts(["fine", os.fsdecode(b"caf\xe9")], WhenEmpty.REFUSE)
+        argument_texts(["fine", os.fsdecode(b"caf\xe9")], EmptyTexts.REFUSE)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +193,7 @@ def test_texts_are_read_from_files_of_every_format(
 ) -> None:
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    assert [one.text for one in file_texts(str(path), Layout(), WhenEmpty.REFUSE)] == texts
+    assert [one.text for one in file_texts(str(path), Layout(), EmptyTexts.REFUSE)] == texts
 
 
 @pytest.mark.parametrize(
@@ -272,35 +267,35 @@ def test_texts_are_read_whatever_their_annotation(
         json.dumps(records) if name == "x.json" else "".join(json.dumps(r) + "\n" for r in records)
     )
     expected = ["one", "two", "three"]
-    assert [one.text for one in file_texts(str(path), Layout(), WhenEmpty.REFUSE)] == expected
+    assert [one.text for one in file_texts(str(path), Layout(), EmptyTexts.REFUSE)] == expected
     stdin = SimpleNamespace(buffer=BytesIO(path.read_bytes()), closed=False)
     monkeypatch.setattr("sys.stdin", stdin)
     layout = Layout("prodigy" if name == "x.jsonl" else "label-studio")
-    assert [one.text for one in file_texts("-", layout, WhenEmpty.REFUSE)] == expected
+    assert [one.text for one in file_texts("-", layout, EmptyTexts.REFUSE)] == expected
 
 
 def test_texts_of_brat_are_read_with_and_without_annotations(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
     (tmp_path / "a.ann").write_text("T1\tX 0 3\tone\n")
     (tmp_path / "b.txt").write_text("two\n")
-    found = file_texts(str(tmp_path), Layout(), WhenEmpty.REFUSE)
+    found = file_texts(str(tmp_path), Layout(), EmptyTexts.REFUSE)
     assert [one.text for one in found] == ["one", "two"]
 
 
 def test_a_row_of_a_table_without_a_second_text_is_one_text(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("text,text2\na,b\nc,\n", encoding="utf-8")
-    found = file_texts(str(path), Layout(), WhenEmpty.REFUSE, pairs=True)
+    found = file_texts(str(path), Layout(), EmptyTexts.REFUSE, pairs=True)
     assert [one.text for one in found] == [("a", "b"), "c"]
 
 
 def test_the_format_of_a_file_can_be_named(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one O\ntwo B-X\n", encoding="utf-8")
-    found = file_texts(str(path), Layout("conll"), WhenEmpty.REFUSE)
+    found = file_texts(str(path), Layout("conll"), EmptyTexts.REFUSE)
     assert [one.text for one in found] == [["one", "two"]]
     with pytest.raises(DataError, match=r"unknown format 'conl' \(did you mean \"conll\"\?\)"):
-        list(file_texts(str(path), Layout("conl"), WhenEmpty.REFUSE))
+        list(file_texts(str(path), Layout("conl"), EmptyTexts.REFUSE))
 
 
 @pytest.mark.parametrize(

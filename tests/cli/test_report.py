@@ -143,6 +143,14 @@ def test_an_evaluation_in_a_pipe_has_every_task_and_label_and_no_control_charact
     assert cells(text, "<unknown>") == ["<unknown>", "0.0000", "0.0000", "0.0000", "1"]
 
 
+def test_without_an_answer_that_is_right_or_wrong_there_is_no_frame_accuracy() -> None:
+    pairs = similarity_metrics([0.0, 0.5, 1.0], [0.1, 0.7, 0.6])
+    of_pairs: Evaluation = {"tasks": {"likeness": pairs}, "frame_accuracy": None, "records": 3}
+    text = plain(evaluation_tables(of_pairs, KINDS))
+    assert "likeness" in text
+    assert "frame accuracy" not in text
+
+
 def test_columns_in_a_pipe_do_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     sections = evaluation_tables(evaluation(("a" * 50, "b" * 50)), KINDS)
     monkeypatch.setenv("COLUMNS", "30")
@@ -359,8 +367,8 @@ def trained(progress: TrainingProgress, clock: Clock, steps: int) -> None:
 
 def test_without_a_terminal_a_plain_line_appears_every_interval() -> None:
     stream, clock = io.StringIO(), Clock()
-    with TrainingProgress(MAIN, file=stream, interval=3.0, clock=clock) as progress:
-        progress.begin(1000, 0, ["intent", "ner"])
+    with TrainingProgress(file=stream, interval=3.0, clock=clock) as progress:
+        progress.begin(1000, 0, MAIN)
         trained(progress, clock, 17)
     first, second = stream.getvalue().splitlines()
     assert first == (
@@ -372,8 +380,8 @@ def test_without_a_terminal_a_plain_line_appears_every_interval() -> None:
 
 def test_progress_never_writes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with TrainingProgress(MAIN, interval=0.0, clock=clock) as progress:
-        progress.begin(10, 0, ["intent", "ner"])
+    with TrainingProgress(interval=0.0, clock=clock) as progress:
+        progress.begin(10, 0, MAIN)
         trained(progress, clock, 4)
         progress.message("Evaluating ...")
     list(Counter("Predicting").track(range(3)))
@@ -385,8 +393,8 @@ def test_progress_never_writes_to_standard_output(capsys: pytest.CaptureFixture[
 
 def test_the_table_after_an_epoch_is_a_result_with_the_epochs_speed() -> None:
     stream, results, clock = io.StringIO(), io.StringIO(), Clock()
-    progress = TrainingProgress(MAIN, file=stream, results=results, clock=clock)
-    progress.begin(20, 0, ["intent", "ner"])
+    progress = TrainingProgress(file=stream, results=results, clock=clock)
+    progress.begin(20, 0, MAIN)
     trained(progress, clock, 9)
     clock.now += 1000  # evaluation
     progress.epoch(history(0.5))
@@ -403,8 +411,8 @@ def test_the_table_after_an_epoch_is_a_result_with_the_epochs_speed() -> None:
 
 def test_the_bar_follows_the_true_step_at_the_end_of_an_epoch() -> None:
     stream, clock = io.StringIO(), Clock()
-    progress = TrainingProgress(MAIN, file=stream, results=io.StringIO(), interval=0, clock=clock)
-    progress.begin(20, 0, ["intent", "ner"])
+    progress = TrainingProgress(file=stream, results=io.StringIO(), interval=0, clock=clock)
+    progress.begin(20, 0, MAIN)
     trained(progress, clock, 7)  # three steps were left out: their loss was not finite
     progress.epoch(history(0.5))
     assert "Training: 10/20 steps" in stream.getvalue().splitlines()[-1]
@@ -413,8 +421,8 @@ def test_the_bar_follows_the_true_step_at_the_end_of_an_epoch() -> None:
 
 def test_a_step_of_several_tasks_counts_once_and_gives_each_its_speed() -> None:
     stream, clock = io.StringIO(), Clock()
-    progress = TrainingProgress(MAIN, file=stream, interval=0.0, clock=clock)
-    progress.begin(10, 0, ["intent", "ner"])
+    progress = TrainingProgress(file=stream, interval=0.0, clock=clock)
+    progress.begin(10, 0, MAIN)
     for _ in range(3):
         clock.now += 1.0
         progress.step(StepReport("intent", 1.0, 16, 100))
@@ -428,8 +436,8 @@ def test_a_step_of_several_tasks_counts_once_and_gives_each_its_speed() -> None:
 
 def test_the_loss_shown_is_smooth_and_survives_one_that_is_not_finite() -> None:
     stream, clock = io.StringIO(), Clock()
-    progress = TrainingProgress({"intent": "accuracy"}, file=stream, interval=0.0, clock=clock)
-    progress.begin(10, 0, ["intent"])
+    progress = TrainingProgress(file=stream, interval=0.0, clock=clock)
+    progress.begin(10, 0, {"intent": "accuracy"})
     for loss in (1.0, float("nan"), 3.0):
         progress.step(StepReport("intent", loss, 1, 1))
     progress.end()
@@ -440,8 +448,8 @@ def test_the_loss_shown_is_smooth_and_survives_one_that_is_not_finite() -> None:
 
 def test_a_resumed_run_starts_where_it_was() -> None:
     stream = io.StringIO()
-    progress = TrainingProgress(MAIN, file=stream, interval=0.0, clock=Clock())
-    progress.begin(100, 60, ["intent", "ner"])
+    progress = TrainingProgress(file=stream, interval=0.0, clock=Clock())
+    progress.begin(100, 60, MAIN)
     progress.step(StepReport("intent", 1.0, 16, 100))
     progress.end()
     assert stream.getvalue().startswith("Training: 61/100 steps")
@@ -449,8 +457,8 @@ def test_a_resumed_run_starts_where_it_was() -> None:
 
 def test_a_message_cannot_control_the_terminal() -> None:
     for stream in (io.StringIO(), Terminal()):
-        progress = TrainingProgress(MAIN, file=stream)
-        progress.begin(10, 0, [])
+        progress = TrainingProgress(file=stream)
+        progress.begin(10, 0, {})
         progress.message("two\nlines of \x1b]0;x\x07 [red]")
         progress.end()
         assert "two\n" in stream.getvalue().replace("\r", "")
@@ -461,8 +469,8 @@ def test_a_message_cannot_control_the_terminal() -> None:
 def test_a_terminal_gets_a_bar_that_goes_away_and_never_hides_the_cursor() -> None:
     stream, results, clock = Terminal(), io.StringIO(), Clock()
     standard = sys.stdout
-    with TrainingProgress(MAIN, file=stream, results=results, clock=clock) as progress:
-        progress.begin(20, 0, ["intent", "ner"])
+    with TrainingProgress(file=stream, results=results, clock=clock) as progress:
+        progress.begin(20, 0, MAIN)
         assert sys.stdout is standard
         trained(progress, clock, 9)
         progress.epoch(history(0.5))
@@ -477,8 +485,8 @@ def test_a_terminal_gets_a_bar_that_goes_away_and_never_hides_the_cursor() -> No
 
 def test_the_bar_comes_back_below_the_table_and_erases_none_of_it() -> None:
     stream, clock = Terminal(), Clock()
-    with TrainingProgress(MAIN, file=stream, results=stream, clock=clock) as progress:
-        progress.begin(20, 0, ["intent", "ner"])
+    with TrainingProgress(file=stream, results=stream, clock=clock) as progress:
+        progress.begin(20, 0, MAIN)
         trained(progress, clock, 9)
         progress.epoch(history(0.5))
         after = stream.getvalue().split("Epochs")[-1]
@@ -489,8 +497,8 @@ def test_the_bar_comes_back_below_the_table_and_erases_none_of_it() -> None:
 def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     stream, clock = Terminal(), Clock()
-    with TrainingProgress(MAIN, file=stream, interval=0.0, clock=clock) as progress:
-        progress.begin(4, 0, ["intent", "ner"])
+    with TrainingProgress(file=stream, interval=0.0, clock=clock) as progress:
+        progress.begin(4, 0, MAIN)
         trained(progress, clock, 4)
     assert "\x1b" not in stream.getvalue()
     assert stream.getvalue().count("Training: ") == 4

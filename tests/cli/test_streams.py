@@ -23,7 +23,9 @@ FAKE = f"""
     sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
     import manyheads.inference
     from fake_predictor import FakePredictor
-    manyheads.inference.load_predictor = lambda *args, **options: FakePredictor()
+    from types import SimpleNamespace
+    loaded = SimpleNamespace(predictor=FakePredictor())
+    manyheads.inference.load_model = lambda *args, **options: loaded
     from manyheads.cli import main
     sys.exit(main(["predict", *sys.argv[1:]]))
 """
@@ -68,8 +70,11 @@ def test_input_in_another_encoding_is_converted_on_the_way(
     assert result.status == 2
     assert result.err.startswith("error: standard input:1: byte 0xe9 at offset ")
     assert result.err.endswith(
-        "expected text in UTF-8. Convert the input, for example with: ... | iconv -f cp1252 -t "
-        "utf-8 | manyheads predict ...\n"
+        "expected text in UTF-8. Convert the input, for example with: ... | iconv -f ENCODING -t "
+        "utf-8 | manyheads predict ..., where ENCODING is the one that the file was saved in, "
+        "usually cp1252 (Western Europe), cp1250 (Central Europe), cp1251 (Russian), cp1254 "
+        "(Turkish), shift_jis (Japanese) or gb18030 (Chinese). With the right one, all of the text "
+        "reads correctly.\n"
     )
 
 

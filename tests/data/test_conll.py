@@ -37,6 +37,19 @@ def test_conllu_round_trips(folder: Path, items: list[list[str]]) -> None:
     assert read(path) == read(path.rename(folder / "x.conll"))
 
 
+@pytest.mark.parametrize("token", ["New\u00a0York", "\u3000", "10\u202f000"])
+@pytest.mark.parametrize("border", [" ", "\t", "  \t "])
+def test_white_space_other_than_spaces_and_tabs_is_part_of_a_token(
+    token: str, border: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.conll"
+    lines = (f"{token}{border}B-LOC\n", f"is{border}O\n")
+    for some in (lines, lines[::-1]):
+        path.write_text("".join(some), encoding="utf-8")
+        tokens = [line.partition(border)[0] for line in some]
+        assert [row["tokens"] for row in read(path)] == [tokens]
+
+
 def test_a_token_of_several_words_is_one(tmp_path: Path) -> None:
     path = tmp_path / "x.conllu"
     path.write_text(

@@ -13,7 +13,7 @@ import pytest
 
 from files import write
 from manyheads.config import TaskConfig
-from manyheads.data.check import Kind, check_data
+from manyheads.data.check import Kind, Severity, check_data
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks
 from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
@@ -104,6 +104,21 @@ def test_a_table_of_pairs_is_one_also_where_a_second_text_is_blank(
     report = check_data([str(path)], found.configs())
     assert [finding.where for finding in report.findings] == [f"{path}:{blank + 2}"]
     assert "`text2` is empty" in report.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [(["ask", "tell"], "classification"), ([0.5, 0.25], "regression")]
+)
+def test_a_stray_second_text_makes_no_pairs_of_the_other_records(
+    tmp_path: Path, values: list[Any], kind: str
+) -> None:
+    some = records(value=values)
+    some[7]["text2"] = "a comment"
+    (task,) = inferred(tmp_path, some).tasks
+    assert task.kind == kind
+    report = check_data([str(tmp_path / "data.jsonl")])
+    assert [finding.where for finding in report.findings] == [f"{tmp_path / 'data.jsonl'}:8"]
+    assert "has a second text, `text2`, which no task reads" in report.findings[0].message
 
 
 TAGGER = {"kind": "tagging", "decoder": "crf", "neck": "bilstm"}
@@ -203,6 +218,14 @@ def test_classes_that_seem_joined_are_named_with_the_options_that_split_them(
     assert hint.endswith(f": `layout=Layout({shown}separator='|')`")
     advised = Layout(names=named, separator="|")
     assert infer_tasks([path], advised).options()["multilabel"] == {"kind": "multilabel"}
+
+
+def test_the_data_check_names_joined_classes_as_training_does(tmp_path: Path) -> None:
+    path = table(tmp_path / "x.csv", records(topics=["a", "b", "a|b"]))
+    (hint,) = infer_tasks([path]).hints
+    (finding,) = check_data([path]).findings
+    assert (finding.kind, finding.where, finding.message) == (Kind.JOINED, path, hint)
+    assert finding.severity is Severity.WARNING
 
 
 def test_joined_classes_are_not_named_where_no_option_splits_them(tmp_path: Path) -> None:

@@ -390,7 +390,7 @@ def test_broken_json_lists_name_line_column_and_record(
         ('["a"]', "the record is ['a']; expected an object"),
         ("null", "the record is None; expected an object"),
         ('{"text": "a"} {"text": "b"}', "broken JSON at column 15: extra data"),
-        ("\ufeff{}", "broken JSON at column 1"),
+        ("\ufeff{}", "an invisible byte-order mark (U+FEFF) at column 1; expected JSON"),
         ('{"n": ' + "9" * 5000 + "}", "the JSON has a number of thousands of digits"),
     ],
 )
@@ -454,9 +454,9 @@ A_CSV = "-t utf-8 {}/a.csv > {}/a-utf8.csv"
         (
             "a.csv",
             "text\né\n".encode("cp1252"),
-            f"iconv -f cp1252 {A_CSV}",
+            f"iconv -f ENCODING {A_CSV}",
         ),
-        ("a.json", b'[{"text": "\xe9"}]', "iconv -f cp1252 -t utf-8 {}/a.json > {}/a-utf8.json"),
+        ("a.json", b'[{"text": "\xe9"}]', "iconv -f ENCODING -t utf-8 {}/a.json > {}/a-utf8.json"),
         (
             "a.csv",
             "text\na\n".encode("utf-16"),
@@ -466,7 +466,7 @@ A_CSV = "-t utf-8 {}/a.csv > {}/a-utf8.csv"
         (
             "a.csv.gz",
             gzip.compress("text\né\n".encode("cp1252")),
-            "gzip -dc {}/a.csv.gz | iconv -f cp1252 -t utf-8 > {}/a-utf8.csv",
+            "gzip -dc {}/a.csv.gz | iconv -f ENCODING -t utf-8 > {}/a-utf8.csv",
         ),
     ],
 )
@@ -476,8 +476,10 @@ def test_the_command_that_converts_a_file_is_complete(
     path = tmp_path / name
     path.write_bytes(content)
     expected = command.format(tmp_path, tmp_path)
-    assert message(path).endswith(f"Convert the file, for example with: {expected}")
-    subprocess.run(["/bin/sh", "-c", expected], check=True)
+    shown = message(path)
+    assert f"Convert the file, for example with: {expected}" in shown
+    assert ("usually cp1252 (Western Europe), cp1250" in shown) == ("ENCODING" in expected)
+    subprocess.run(["/bin/sh", "-c", expected.replace("ENCODING", "cp1252")], check=True)
     (converted,) = set(tmp_path.iterdir()) - {path}
     assert read(converted) == [{"text": "é" if b"\xe9" in content or "gz" in name else "a"}]
     spaced = tmp_path / f"my {name}"
@@ -557,7 +559,10 @@ def test_rows_without_a_value_are_skipped_or_kept_as_asked(
     ("content", "expected"),
     [
         ("a\tO\nb\n", ":2: the line has 1 column: 'b'; expected 2, separated by tabs"),
-        ("a O\nb c O\n", ":2: the line has 3 columns: 'b c O'; expected 2, separated by white"),
+        (
+            "a O\nb c O\n",
+            ":2: the line has 3 columns: 'b c O'; expected 2, separated by spaces or tabs",
+        ),
         ("a\nb\n", ":1: the line has one column: 'a'; expected a token and its tag"),
         ("a\tO\n#x\n", ":2: the line has 1 column: '#x'"),
         ("a\tO\n\n#x\n", ":3: the line has 1 column: '#x'"),
@@ -833,3 +838,15 @@ def test_an_unavailable_data_set_is_one_clear_error(monkeypatch: pytest.MonkeyPa
     assert "does not name a data set" in message("datasets:a@b@c")
     monkeypatch.setattr(datasets, "__version__", "3.6.0")
     assert "version 4 or newer, which runs no code of a data set" in message("datasets:x")
+
+
+def test_of_a_folder_without_a_layout_the_files_are_named(tmp_path: Path) -> None:
+    for name in ("en.yml", "de.yml", "notes.doc"):
+        (tmp_path / name).write_text("nlu: []")
+    files = f"{tmp_path / 'de.yml'}, {tmp_path / 'en.yml'}"
+    with pytest.raises(DataError, match=rf"Name its files: {re.escape(files)}\.$"):
+        list(read_rows(tmp_path))
+    for name in ("en.yml", "de.yml"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=r"Name one file, or a folder that has these\.$"):
+        list(read_rows(tmp_path))

@@ -110,6 +110,15 @@ def test_columns_without_a_header_are_named_by_number(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_inside_a_table_is_refused(mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"text,label\none,a\n{mark}text,label\ntwo,b\n", encoding="utf-8")
+    assert ":3: the line repeats the header; expected a record" in message(path)
+    path.write_text("text\none\ntext\n")
+    assert read(path) == [{"text": "one"}, {"text": "text"}]
+
+
 def test_a_number_before_a_text_and_a_number_is_an_id_and_not_a_scored_pair(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("12,my card is lost,0\n")
@@ -131,7 +140,17 @@ def test_a_number_before_a_text_and_a_number_is_an_id_and_not_a_scored_pair(tmp_
             "--text-field 'my words' --map COLUMN=label",
             '{"my words": "text", OTHER: "label"}',
         ),
-        ("intent,utterance\n", "--text-field intent --map utterance=label", ""),
+        ("intent,utterance\n", "--text-field utterance --map intent=label", ""),
+        (
+            "Text,Label\nhi,greeting\nbye,farewell\n",
+            "--text-field Text --map Label=label",
+            '{"Text": "text", "Label": "label"}',
+        ),
+        (
+            "Category,line\ngreeting,hi\n",
+            "--text-field line --map Category=label",
+            '{"line": "text", "Category": "label"}',
+        ),
         ("12,hello,x\n", "--text-field COLUMN --map COLUMN=label", '{COLUMN: "text", OTHER: "'),
     ],
 )
@@ -145,7 +164,7 @@ def test_without_a_column_text_the_command_names_the_columns_of_the_file(
         shown = message(path)
     assert f"such as {command} (of two texts" in shown
     # Of short words, unrelated ones have much in common.
-    assert "did you mean" not in shown
+    assert "did you mean" not in shown or "Text" in content
 
 
 def test_columns_are_renamed_and_one_that_is_replaced_is_left_out(tmp_path: Path) -> None:

@@ -111,6 +111,30 @@ def test_labels_of_fasttext_may_be_anywhere_in_a_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["x.iob", "x.txt", "x.conll"])
+@pytest.mark.parametrize("middle", ["", "|NN"])
+def test_sentences_of_words_with_tags_behind_a_bar_are_read(
+    name: str, middle: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    tagged = [[("I", "O"), ("like", "O"), ("Oslo", "B-GPE")], [("Ada", "B-PER"), ("left", "O")]]
+    text = "\n".join(" ".join(f"{w}{middle}|{t}" for w, t in one) for one in tagged)
+    path.write_text(f"-DOCSTART- -X-|O|O\n\n{text}\n")
+    assert [(row["tokens"], row["ner"]) for row in read(path)] == [
+        (["I", "like", "Oslo"], ["O", "O", "B-GPE"]), (["Ada", "left"], ["B-PER", "O"]),
+    ]  # fmt: skip
+    path.write_text(f"{text}\na|b{middle}|O c{middle}|O\n")
+    assert f"{name}:3: the token 'a|b{middle}|O'; expected word|TAG or word|POS|TAG" in message(
+        path
+    )
+
+
+def test_a_token_a_line_with_its_tag_behind_a_bar_is_no_sentence_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.iob"
+    path.write_text("Ada|B-PER\nleft|O\n\nBo|B-PER\n")
+    assert "the line has one column: 'Ada|B-PER'" in message(path)
+
+
 def test_a_label_that_a_line_of_fasttext_repeats_is_one(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("the first __label__a tag __label__a\n__label__b put it on\n")
@@ -260,6 +284,9 @@ STREAMED: dict[str, tuple[str, Callable[[Sequence[Sample]], str]]] = {
     ),
     "kaggle-ner": ("x.csv", kaggle),
     "semicolons": ("x.csv", lambda items: "text\n" + "".join(f"{i.text}\n" for i in items)),
+    "tagged-lines": (
+        "x.iob", lambda items: "".join(" ".join(f"{w}|O" for w in i.words) + "\n" for i in items)
+    ),
     "trec": ("x.label", lambda items: "".join(f"NUM:date {i.text} ?\n" for i in items)),
     "tsv": ("x.tsv", lambda items: "text\n" + "".join(f"{i.text}\n" for i in items)),
 }  # fmt: skip

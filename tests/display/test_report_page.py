@@ -19,7 +19,7 @@ from manyheads.display.report import html_page, markdown
 from manyheads.evaluation.report import Epoch, Report, Surroundings, make_report
 from manyheads.evaluation.report.changes import changes
 from manyheads.evaluation.report.data import CurvePoint, LearningCurve
-from manyheads.tasks import ClassResult, Entity, Scheme, Span, TaggingResult, TaskSpec
+from manyheads.tasks import ClassResult, Entity, Pair, Scheme, Span, TaggingResult, TaskSpec
 from outcomes import evaluation_of
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">"
@@ -101,9 +101,30 @@ def test_markdown_shows_labels_as_text() -> None:
     assert "<img" not in text.replace(r"\<img", "")
     assert "| task | metric | score | 95 % interval | records |" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 5, 6, 7, 9}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {3, 4, 5, 6, 7, 10}
     assert "| 512 (extrapolated) | 0.8000 | 0.7500 to 0.8600 |" in text
     text.encode()
+
+
+def test_markdown_shows_each_change_with_its_interval() -> None:
+    made = hostile_report()
+    assert made.changes is not None
+    change = made.changes.tasks[0]
+    rows = [line.strip("| ").split(" | ") for line in markdown(made).splitlines()]
+    head = next(row for row in rows if "difference" in row)
+    shown = dict(zip(head, rows[rows.index(head) + 2], strict=True))
+    assert shown["difference"] == f"{change.after - change.before:+.4f}"
+    assert shown["95 % interval"] == f"{change.low:.4f} to {change.high:.4f}"
+
+
+def test_markdown_leaves_out_what_is_unknown() -> None:
+    near, pair = TaskSpec("near", "similarity", ()), {"near": Pair("other", 1.0)}
+    evaluated = evaluation_of([near], [Record("text", None, pair, "")], [{"near": 0.9}])
+    drift = {"cosine": 0.75, "similarity_correlation": None, "sentences": 2}
+    scores: Any = {**evaluated.evaluation, "drift": drift}
+    text = markdown(make_report(replace(evaluated, evaluation=scores)))
+    assert "Drift of the embedding: cosine 0.7500\n" in text
+    assert "Frame accuracy" not in text
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +160,26 @@ def test_hostile_texts_and_labels_are_shown_as_they_are(page: Any) -> None:
     assert mark.evaluate("(m) => m.firstChild.textContent") == "Rome"
     assert mark.locator("b").inner_text().startswith(HOSTILE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_text_from_right_to_left_is_laid_out_so(chromium: Any, tmp_path: Path) -> None:
+    text = "דנה גרה ב-London."
+    spec = TaskSpec("ner", "tagging", ("O", "B-PER", "I-PER"), scheme=Scheme.BIO, decoder="linear")
+    records = [Record(text, None, {"ner": (Span(0, 3, "PER"),)}, "a.jsonl:1")]
+    results = [{"ner": TaggingResult((Entity("London", "PER", 10, 16, 0.5),), ())}]
+    nothing = Surroundings(records, lambda texts: np.ones((len(texts), 4), np.float32), (), ())
+    report = make_report(evaluation_of([spec], records, results), [], nothing)
+    (tmp_path / "report.html").write_text(html_page(report), encoding="utf-8")
+    page = chromium.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    gold, predicted = page.locator("#list .marked").all()
+    for line in (gold, predicted):
+        assert line.evaluate("(e) => getComputedStyle(e).direction") == "rtl"
+    first, last = gold.locator("mark").bounding_box(), predicted.locator("mark").bounding_box()
+    assert last["x"] + last["width"] < first["x"]
+    label = gold.locator("mark b").bounding_box()
+    assert label["x"] + label["width"] / 2 < first["x"] + first["width"] / 2
+    page.close()
 
 
 def test_a_cell_of_the_matrix_leads_to_its_sentences(page: Any) -> None:

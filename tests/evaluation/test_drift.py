@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from equal_runs import stop_at
 from manyheads.api import evaluate
@@ -33,6 +34,14 @@ def test_equal_vectors_have_no_drift_and_rotated_ones_keep_their_order() -> None
     other = drift_metrics(before, before[:, :3])
     assert other["cosine"] == 0
     assert drift_metrics(before[:0], before[:0])["sentences"] == 0
+
+
+@pytest.mark.parametrize("vectors", [np.eye(1, 3), np.eye(2, 3) + 1, np.eye(3)])
+def test_similarities_that_cannot_be_ranked_have_no_correlation(
+    vectors: NDArray[np.float64],
+) -> None:
+    found = drift_metrics(vectors, vectors)
+    assert (found["cosine"], found["similarity_correlation"]) == (pytest.approx(1), None)
 
 
 def test_of_many_sentences_a_sample_is_spread_over_all() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from manyheads.errors import DataError, ModelError, RequestError
 from manyheads.evaluation import EvaluationReport, evaluate
+from manyheads.inference import Runtime
 from manyheads.storage import other_best
 from manyheads.training import TrainResult
 from training_setup import run, sentences, write_records
@@ -28,13 +29,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     }
     with pytest.MonkeyPatch.context() as patched:
         scores = iter([0.9, 0.1])
-        patched.setattr("manyheads.training.loop.best_score", lambda run, evaluation: next(scores))
+        patched.setattr("manyheads.training.epoch_end.best_value", lambda *given: next(scores))
         result, _ = run(folder, tasks=tasks, num_epochs=2)
     return result
 
 
 def scored(model: Any, **options: Any) -> EvaluationReport:
-    return evaluate(model, threads=1, **options)
+    return evaluate(model, runtime=Runtime(threads=1), **options)
 
 
 def as_json(value: Any) -> Any:

@@ -41,7 +41,7 @@ from manyheads.tasks import (
 )
 from manyheads.tasks.metrics import Ratio
 from outcomes import evaluation_of
-from training_setup import run, sentences, settings, write_records
+from training_setup import NAMES, run, sentences, settings, write_records
 
 INTENT = TaskSpec("intent", "classification", ("ask", "buy", "tell"))
 NER = TaskSpec("ner", "tagging", ("O", "B-LOC", "I-LOC"), scheme=Scheme.BIO, decoder="linear")
@@ -101,6 +101,7 @@ def test_every_number_is_that_of_the_evaluation() -> None:
         off = sum(abs(b.score * (b.right + b.wrong) - b.right) for b in bins)
         assert off / trust["answers"] == pytest.approx(trust["ece"])
     frame = evaluated.evaluation["frame_accuracy"]
+    assert frame is not None
     assert made.frame_interval is not None
     assert made.frame_interval[0] <= frame <= made.frame_interval[1]
     assert made.wrong_records == len(made.errors) == 6
@@ -185,6 +186,7 @@ def test_of_similarities_those_out_of_the_order_of_the_scores_are_errors() -> No
     near = TaskSpec("near", "similarity", ())
     results: Any = [{"near": cosine} for cosine in cosines]
     made = make_report(evaluation_of([near], records, results))
+    assert (made.evaluation["frame_accuracy"], made.frame_interval) == (None, None)
     # The third and the first agree, whatever the range of the scores.
     assert [error.row for error in made.errors] == [1, 3]
 
@@ -438,6 +440,27 @@ def test_a_layout_without_a_file_is_refused(trained: Path, capsys: Any, command:
         "error: the layout of a file is given, but no file; expected both or neither: the "
         "validation files are read as the model's configuration says. Name the file: --file FILE.\n"
     )
+
+
+def test_training_and_report_show_the_accuracy_of_plain_tags(tmp_path: Path, capsys: Any) -> None:
+    for name in ("train", "valid"):
+        records = [
+            {"tokens": one["tokens"], "pos": ["NOUN" if t in NAMES else "X" for t in one["tokens"]]}
+            for one in sentences(12, 1)
+        ]
+        write_records(tmp_path / f"{name}.jsonl", records)
+    tasks = {"pos": {"kind": "tagging", "field": "pos", "scheme": "plain"}}
+    values = settings(tmp_path, num_epochs=1, tasks=tasks)
+    (tmp_path / "config.yaml").write_text(json.dumps(values))
+    assert main(["train", str(tmp_path / "config.yaml")]) == 0
+    said = capsys.readouterr().out.split("\n")
+    header = said[said.index("Epochs") + 1 :][:3]
+    assert "accuracy" in header[-1]
+    assert " f1" not in "".join(header)
+    made = report(tmp_path / "saved", drift=False)
+    [task], [epoch] = made.tasks, made.epochs
+    assert task.metric == "token_accuracy"
+    assert epoch.scores == {"pos": task.score}
 
 
 def test_training_writes_the_report_when_asked_to(tmp_path: Path, capsys: Any) -> None:

@@ -191,6 +191,20 @@ def test_what_is_not_labelled_does_not_count() -> None:
     assert outcomes.evaluation()["tasks"]["intent"]["accuracy"] == 1.0  # type: ignore[typeddict-item]
 
 
+def test_a_record_in_which_no_word_has_a_tag_is_neither_right_nor_wrong() -> None:
+    places = ((0, 4), (5, 10))
+    nothing = PartlyLabelled((), places)
+    records = [
+        Record("mary works", places, {"ner": nothing}, ""),
+        Record("we  works.", places, {"ner": nothing}, ""),
+        Record("mary works", places, {"ner": PartlyLabelled((), places[:1])}, ""),
+        Record("mary works", places, {"ner": ()}, ""),
+    ]
+    outcomes = score(predictor(), [(records, ["ner"])])
+    assert outcomes.correct == {"ner": [None, None, True, False]}
+    assert outcomes.evaluation()["frame_accuracy"] == 0.5
+
+
 def test_each_set_is_scored_on_its_own_tasks() -> None:
     both = text_record("who is john?", intent="question", ner=())
     outcomes = score(predictor(), [([both], ["intent"]), ([both], ["ner"])])
@@ -216,7 +230,7 @@ def test_a_text_without_words_is_wrong_and_not_an_error() -> None:
 
 def test_without_records_there_are_no_metrics() -> None:
     evaluation = score(predictor(), [([], ["intent"])]).evaluation()
-    assert evaluation == {"tasks": {}, "frame_accuracy": 0.0, "records": 0}
+    assert evaluation == {"tasks": {}, "frame_accuracy": None, "records": 0}
 
 
 def test_calibration_keeps_a_limited_even_sample_and_all_of_fewer_records(

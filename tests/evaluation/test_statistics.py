@@ -53,13 +53,9 @@ def test_an_interval_of_95_percent_covers_the_true_mean_in_95_of_100_cases() -> 
     assert covered == pytest.approx(0.95, abs=0.015)
 
 
-@pytest.mark.parametrize(
-    ("values", "level", "message"),
-    [([], 0.95, "no values"), ([1.0], 1.0, "level is 1.0; it must be between 0 and 1")],
-)
-def test_intervals_of_nothing_are_refused(values: list[float], level: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        mean_interval(values, level)
+def test_intervals_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([])
 
 
 @pytest.mark.parametrize(("probability", "freedom"), [(0.0, 3), (1.0, 3), (0.9, 0)])

@@ -7,7 +7,7 @@ import json
 import pickle
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from manyheads.api import export
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
 from manyheads.evaluation import trust
-from manyheads.inference import SCOPE_FILE, load_predictor
+from manyheads.inference import Runtime, load_model, scope_file
 from manyheads.inference.trust import read_scorings
 from manyheads.storage import add_files, change_calibration, read_manifest
 from manyheads.tasks import Temperature
@@ -96,7 +96,12 @@ def test_a_saved_model_predicts_what_is_in_scope(
 
 
 def stored_scope(model: Path) -> dict[str, np.ndarray]:
-    return load_tensors((model / SCOPE_FILE).read_bytes())
+    return load_tensors((model / scope_file(read_manifest(model))).read_bytes())
+
+
+def replace_scope(model: Path, contents: bytes) -> None:
+    manifest = read_manifest(model)
+    add_files(manifest, {scope_file(manifest): contents})
 
 
 @pytest.mark.parametrize(
@@ -118,9 +123,9 @@ def test_a_hostile_scope_is_refused(
     tensors = stored_scope(model)
     changed = change(tensors.pop(name))
     tensors |= {} if changed is None else {name: changed}
-    add_files(read_manifest(model), {SCOPE_FILE: save_tensors(tensors)})
+    replace_scope(model, save_tensors(tensors))
     with pytest.raises(ModelError, match=message):
-        load_predictor(model, backend="torch")
+        load_model(model, Runtime("torch"))
 
 
 def test_a_scope_of_an_earlier_version_has_no_direction(model: Path) -> None:
@@ -128,25 +133,62 @@ def test_a_scope_of_an_earlier_version_has_no_direction(model: Path) -> None:
     before = [p.in_scope for p in manyheads.load(model).predict(texts)]
     tensors = stored_scope(model)
     assert not tensors.pop("direction").any()
-    add_files(read_manifest(model), {SCOPE_FILE: save_tensors(tensors)})
+    manifest = read_manifest(model)
+    entry = {k: v for k, v in manifest.calibration["scope"].items() if k != "file"}
+    add_files(
+        manifest, {"scope.safetensors": save_tensors(tensors)}, remove=[scope_file(manifest)],
+        calibration=lambda known: {**known, "scope": entry},
+    )  # fmt: skip
     assert [p.in_scope for p in manyheads.load(model).predict(texts)] == before
+
+
+def test_a_model_has_a_scope_at_every_moment_of_its_calibration(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manyheads.storage import manifest_update
+
+    write, moments = manifest_update.write_bytes, []
+    earlier = scope_file(read_manifest(model))
+
+    def observed(path: Path, data: bytes) -> None:
+        write(path, data)
+        moments.append(load_model(model, Runtime("torch")).predictor.scope is not None)
+
+    monkeypatch.setattr(manifest_update, "write_bytes", observed)
+    for seed in (2, 2, 5):
+        manyheads.calibrate(model, records(120, seed))
+    assert len(moments) >= 6
+    assert all(moments)
+    manifest = read_manifest(model)
+    manifest.verify()
+    assert scope_file(manifest) != earlier
+    assert [path.name for path in model.glob("scope*")] == [scope_file(manifest)]
+
+
+def test_the_file_of_a_scope_is_no_other_file(model: Path) -> None:
+    def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**known, "scope": {**known["scope"], "file": "heads.safetensors"}}
+
+    change_calibration(read_manifest(model), change)
+    with pytest.raises(ModelError, match=r"'heads\.safetensors' as the file of its scope"):
+        load_model(model, Runtime("torch"))
 
 
 def test_a_scope_file_that_is_missing_cut_or_too_large_is_refused(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = model / SCOPE_FILE
+    file = model / scope_file(read_manifest(model))
     contents = file.read_bytes()
     with monkeypatch.context() as small:
         small.setattr("manyheads.inference.trust._MOST_BYTES", 100)
         with pytest.raises(ManyheadsError, match=r"too large|more than|at most"):
-            load_predictor(model, backend="torch")
-    add_files(read_manifest(model), {SCOPE_FILE: contents[:-8]})
-    with pytest.raises(ModelError, match=r"scope\.safetensors"):
-        load_predictor(model, backend="torch")
+            load_model(model, Runtime("torch"))
+    replace_scope(model, contents[:-8])
+    with pytest.raises(ModelError, match=r"scope-\w+\.safetensors"):
+        load_model(model, Runtime("torch"))
     file.unlink()
-    with pytest.raises(ModelError, match=r"scope\.safetensors"):
-        load_predictor(model, backend="torch")
+    with pytest.raises(ModelError, match=r"scope-\w+\.safetensors"):
+        load_model(model, Runtime("torch"))
 
 
 def test_texts_out_of_scope_are_read_whatever_their_annotation(model: Path, tmp_path: Path) -> None:
@@ -162,7 +204,7 @@ def test_a_graph_of_8_bits_is_read_with_the_calibration_of_its_own(model: Path) 
     change_calibration(
         read_manifest(model), lambda _: {**manifest.calibration, "backends": {"onnx-int8": own}}
     )
-    specs = load_predictor(model, backend="torch").specs
+    specs = load_model(model, Runtime("torch")).predictor.specs
     manifest = read_manifest(model)
     usual, int8 = (read_scorings(manifest, specs, name) for name in ("onnx", "onnx-int8"))
     assert int8["classification"].calibration == Temperature(3.5)
@@ -183,7 +225,7 @@ def test_every_backend_gives_the_same_calibrated_scores(model: Path) -> None:
     )
     assert result.kept
     texts = ["where is john", "mary lives in paris"]
-    torch, onnx = (load_predictor(model, backend=b, threads=1) for b in ("torch", "onnx"))
+    torch, onnx = (load_model(model, Runtime(b, threads=1)).predictor for b in ("torch", "onnx"))
     assert torch.scorings == onnx.scorings != {}
     for one, other in zip(torch.predict(texts), onnx.predict(texts), strict=True):
         assert one["classification"].score == pytest.approx(other["classification"].score, abs=1e-4)
@@ -256,7 +298,7 @@ LIMITS = {"precision": 0.9, "confidence": 0.9, "score": 0.5, "labels": {}}
 def test_a_hostile_calibration_is_refused(model: Path, tasks: Any) -> None:
     set_calibration_raw(model, {"tasks": tasks})
     with pytest.raises(ManyheadsError, match=r"calibration has|thresholds are|as calibration\."):
-        load_predictor(model, backend="torch")
+        load_model(model, Runtime("torch"))
 
 
 def set_calibration_raw(model: Path, calibration: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ from manyheads.exporting.graph import (
     expected_fusions,
 )
 from manyheads.exporting.quantization import SETTINGS, Setting, quantize
-from manyheads.inference import GRAPHS, exported_backends, load_exported, report_name
+from manyheads.inference import GRAPHS, Runtime, exported_backends, load_exported, report_name
 from manyheads.inference.backends.onnx import OnnxBackend
 from manyheads.inference.backends.pytorch import TorchBackend
 from manyheads.modeling import (
@@ -409,7 +409,7 @@ def gate_for(
 ) -> tuple[Gate, OnnxBackend]:
     from manyheads.config import make_config
     from manyheads.exporting import validation_sets
-    from manyheads.inference import make_predictor
+    from manyheads.inference import predictor_of_folder
     from manyheads.inference.backends import pytorch
 
     manifest = read_manifest(folder)
@@ -418,7 +418,7 @@ def gate_for(
     assert task_specs(model) == [spec.to_json() for spec in specs]
     gate = Gate(
         TorchBackend(model, choose_compute("cpu", "float32", 1)),
-        lambda backend: make_predictor(manifest, backend),
+        lambda backend: predictor_of_folder(manifest, backend),
         validation_sets(make_config(manifest.config), specs, None, folder),
         limit=limit,
         unlabelled=unlabelled,
@@ -556,14 +556,14 @@ def test_graphs_that_version_0_1_exported_are_used_and_replaced(
     exported: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(exported, tmp_path / "best")
-    expected = load_exported(folder, "onnx").predict(["John lives in Paris"], embed=True)
+    expected = load_exported(folder, Runtime("onnx")).predict(["John lives in Paris"], embed=True)
     earlier = {
         "onnx/model.onnx": GRAPHS["onnx"], "onnx/model.report.json": report_name("onnx"),
     }  # fmt: skip
     files = {name: (folder / now).read_bytes() for name, now in earlier.items()}
     add_files(read_manifest(folder), files, remove=earlier.values())
     assert exported_backends(read_manifest(folder)) == ("onnx",)
-    found = load_exported(folder, "onnx").predict(["John lives in Paris"], embed=True)
+    found = load_exported(folder, Runtime("onnx")).predict(["John lives in Paris"], embed=True)
     assert [p.to_json() for p in found] == [p.to_json() for p in expected]
     export_model(folder, formats=("float32",), threads=1, limit=100)
     manifest = read_manifest(folder)
@@ -738,7 +738,7 @@ def test_a_damaged_graph_is_refused_by_name(exported: Path, tmp_path: Path) -> N
     with pytest.raises(ModelError, match=r"manyheads\.onnx: has the SHA-256"):
         load_exported(folder)
     with pytest.raises(ModelError, match=r"not been exported for 'onnx-int8'.*manyheads.export"):
-        load_exported(folder, "onnx-int8")
+        load_exported(folder, Runtime("onnx-int8"))
 
 
 def test_bytes_that_are_not_a_graph_are_refused() -> None:

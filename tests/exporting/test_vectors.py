@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from manyheads.config import make_config
-from manyheads.inference import Backend, Predictor, embed_texts
-from manyheads.inference import make_predictor as predictor_of_folder
+from manyheads.inference import Backend, Predictor, embed_texts, predictor_of_folder
 from manyheads.inference.backends.onnx import OnnxBackend
-from manyheads.inference.backends.pytorch import make_predictor
+from manyheads.inference.backends.pytorch import predictor_of_model
 from manyheads.modeling import (
     CheckpointContents,
     Encoder,
@@ -144,7 +143,7 @@ def model_of(folder: Path) -> MultiTaskModel:
 
 def in_torch(model: MultiTaskModel) -> Predictor:
     tokenizer = TextTokenizer.from_json(model.encoder.tokenizer_json)
-    return make_predictor(model, choose_compute("cpu", "float32", 1), tokenizer, HEADS_READ)
+    return predictor_of_model(model, choose_compute("cpu", "float32", 1), tokenizer, HEADS_READ)
 
 
 def save(model: MultiTaskModel, folder: Path) -> Path:

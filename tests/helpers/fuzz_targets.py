@@ -30,7 +30,7 @@ from manyheads.data.readers import Row, read_rows
 from manyheads.data.records import RecordParser
 from manyheads.errors import ManyheadsError
 from manyheads.exporting import export_model
-from manyheads.inference import GRAPHS, load_predictor, report_name
+from manyheads.inference import GRAPHS, Runtime, load_model, report_name
 from manyheads.inference.backends import pytorch
 from manyheads.modeling import (
     CheckpointContents,
@@ -511,7 +511,7 @@ def model_folders(draw: Draw, bench: Bench) -> None:
     """Model folders with corrupted files and correct checksums."""
     names = (LAYOUT.config, LAYOUT.tokenizer, LAYOUT.weights, LAYOUT.heads)
     folder = _spoiled_copy(draw, bench, bench.model, names)
-    predictor, _ = pytorch.load(folder, device="cpu", threads=1, batch_tokens=256)
+    predictor, _ = pytorch.load(folder, Runtime(device="cpu", threads=1, batch_tokens=256))
     predictor.predict(SENTENCES)
 
 
@@ -521,7 +521,8 @@ def exported_folders(draw: Draw, bench: Bench) -> None:
     names = (LAYOUT.config, LAYOUT.tokenizer, LAYOUT.heads, GRAPHS[graph], report_name(graph))
     folder = _spoiled_copy(draw, bench, bench.exported, names)
     backend = draw.choice(("auto", graph))
-    load_predictor(folder, backend=backend, threads=1, warn=str).predict(SENTENCES, embed=True)
+    predictor = load_model(folder, Runtime(backend, threads=1), warn=str).predictor
+    predictor.predict(SENTENCES, embed=True)
 
 
 def descriptions(draw: Draw, bench: Bench) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from manyheads.inference import LoadedModel, load_model
+from manyheads.inference import LoadedModel, Runtime, load_model
 from manyheads.server import ServerSettings, create_app
 from manyheads.server.connections import make_server
 from manyheads.server.running import bind_socket
@@ -57,7 +57,7 @@ class Gate:
         """The batches that have arrived."""
 
     def load(self, path: Path, threads: int | None) -> LoadedModel:
-        loaded = load_model(path, threads=1)
+        loaded = load_model(path, Runtime(threads=1))
         loaded.predictor.backend = _Gated(loaded.predictor.backend, self)
         return loaded
 

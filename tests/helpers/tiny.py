@@ -214,7 +214,7 @@ def tiny_encoder_folder(
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from manyheads.modeling import without_progress_bars
+    from manyheads.modeling import quiet_loading
 
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ def tiny_encoder_folder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModel.from_config(config)
-    with without_progress_bars():
+    with quiet_loading():
         model.save_pretrained(folder)
 
     tokenizer.save(str(folder / "tokenizer.json"))

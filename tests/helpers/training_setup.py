@@ -133,7 +133,7 @@ class Spy(Reporter):
     total_steps: int = 0
     ended: bool = False
 
-    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
+    def begin(self, total_steps: int, done_steps: int, tasks: Mapping[str, str]) -> None:
         self.total_steps = total_steps
 
     def step(self, report: StepReport) -> None:

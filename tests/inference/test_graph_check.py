@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
-from manyheads.inference import GRAPHS, Predictor, graph_files, load_predictor, report_name
+from manyheads.inference import GRAPHS, Predictor, Runtime, graph_files, load_model, report_name
 from manyheads.inference.graph_check import check_onnx, check_openvino
 from manyheads.storage import LAYOUT, add_files, json_bytes, read_manifest, seal, sha256
 
@@ -109,7 +109,7 @@ def test_a_graph_that_does_more_than_compute_is_refused(folder: Path, case: str)
     name = GRAPHS["onnx"]
     rewrite(folder, name, edited((folder / name).read_bytes(), edit))
     with pytest.raises(ModelError, match=message):
-        load_predictor(folder, backend="onnx", threads=1)
+        load_model(folder, Runtime("onnx", threads=1))
 
 
 @pytest.mark.parametrize(
@@ -151,13 +151,13 @@ def test_the_outputs_must_fit_the_tasks(folder: Path) -> None:
     sound = (folder / name).read_bytes()
     rewrite(folder, name, edited(sound, rename_output))
     with pytest.raises(ModelError, match=r"has no output 'intent'.*it has other, ner, embedding"):
-        load_predictor(folder, backend="onnx", threads=1)
+        load_model(folder, Runtime("onnx", threads=1))
     rewrite(folder, name, sound)
     manifest = json.loads((folder / LAYOUT.manifest).read_bytes())
     manifest["tasks"][0]["labels"].append("third")
     reseal(folder, manifest)
     with pytest.raises(ModelError, match=r"has 2 values in output 'intent'; expected 3"):
-        load_predictor(folder, backend="onnx", threads=1)
+        load_model(folder, Runtime("onnx", threads=1))
 
 
 class Wrong:
@@ -174,7 +174,7 @@ class Wrong:
 
 
 def test_outputs_are_checked_in_every_batch(exported: Path) -> None:
-    predictor = load_predictor(exported, threads=1)
+    predictor = load_model(exported, Runtime(threads=1)).predictor
     predictor.backend = Wrong(predictor.backend)
     with pytest.raises(ModelError, match=r"float32 \(1, 3\) as output 'intent'; .*\(1, 2\)"):
         predictor.predict(TEXTS[:1])
@@ -260,8 +260,8 @@ def outputs(predictor: Predictor) -> list[dict[str, Any]]:
 
 
 def test_a_predictor_stays_the_model_that_it_was(folder: Path) -> None:
-    expected = outputs(load_predictor(folder, threads=2))
-    predictor = load_predictor(folder, threads=2)
+    expected = outputs(load_model(folder, Runtime(threads=2)).predictor)
+    predictor = load_model(folder, Runtime(threads=2)).predictor
     for path in folder.rglob("*"):
         if path.is_file():
             path.write_bytes(b"another model")
@@ -271,7 +271,7 @@ def test_a_predictor_stays_the_model_that_it_was(folder: Path) -> None:
 
 
 def test_a_predictor_is_pickled_by_folder_and_checksums(folder: Path) -> None:
-    predictor = load_predictor(folder, threads=1)
+    predictor = load_model(folder, Runtime(threads=1)).predictor
     pickled = pickle.dumps(predictor)
     assert len(pickled) < 2000
     assert outputs(pickle.loads(pickled)) == outputs(predictor)
@@ -323,7 +323,7 @@ class Frame:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (Frame(), r"a Frame.*frame\[.text.\]"),
+        (Frame(), r"a Frame.*data\[.text.\]"),
         ({"text": "John"}, "the texts are a dict; expected a list of texts"),
         ({"John"}, "a set; .*has no order"),
         (None, "a NoneType; .*Give a list"),
@@ -332,17 +332,17 @@ class Frame:
     ],
 )
 def test_anything_but_a_list_of_texts_is_refused(exported: Path, texts: Any, message: str) -> None:
-    predictor = load_predictor(exported, threads=1)
+    predictor = load_model(exported, Runtime(threads=1)).predictor
     with pytest.raises(RequestError, match=message):
         predictor.predict(texts)
 
 
 def test_impossible_options_of_loading_are_refused(exported: Path) -> None:
-    predictor = load_predictor(exported, threads=1)
+    predictor = load_model(exported, Runtime(threads=1)).predictor
     with pytest.raises(RequestError, match="when_empty is 'skip'; expected one of: flag, refuse"):
         predictor.predict(["John"], when_empty="skip")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="tasks are 'intent'; expected a list"):
         predictor.predict(["John"], tasks="intent")
     for threads in (0, -1, True, 1.5):
         with pytest.raises(ManyheadsError, match=f"threads is {threads}; expected a whole number"):
-            load_predictor(exported, threads=threads)  # type: ignore[arg-type]
+            load_model(exported, Runtime(threads=threads))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from manyheads.errors import ModelError
-from manyheads.inference import load_model, load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.storage import latest_checkpoint, resolve_model
 from training_setup import run
 
@@ -19,7 +19,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose best epoch is the first of two."""
     with pytest.MonkeyPatch.context() as patched:
         scores = iter([0.9, 0.1])
-        patched.setattr("manyheads.training.loop.best_score", lambda run, evaluation: next(scores))
+        patched.setattr("manyheads.training.epoch_end.best_value", lambda *given: next(scores))
         result, _ = run(tmp_path_factory.mktemp("loaded"), num_epochs=2)
     return result.save_dir
 
@@ -28,7 +28,7 @@ TEXTS = ["John lives in Paris", "where is Mary?"]
 
 
 def embeddings(model: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    found = load_predictor(model, threads=1).predict(TEXTS, embed=True)
+    found = load_model(model, Runtime(threads=1)).predictor.predict(TEXTS, embed=True)
     return np.stack([one.embedding for one in found if one.embedding is not None])
 
 
@@ -37,8 +37,9 @@ def test_of_a_runs_folder_prediction_takes_the_best_and_evaluation_the_latest(
 ) -> None:
     assert resolve_model(trained) == trained / "best"
     assert resolve_model(trained, "latest") == trained / "mtl_epoch2.pt"
-    assert load_model(trained, threads=1).path == str(trained / "best")
-    assert load_model(trained, threads=1, prefer="latest").path == str(trained / "mtl_epoch2.pt")
+    assert load_model(trained, Runtime(threads=1)).path == str(trained / "best")
+    latest = load_model(trained, Runtime(threads=1), prefer="latest")
+    assert latest.path == str(trained / "mtl_epoch2.pt")
 
 
 def test_the_model_that_a_path_means_is_the_model_that_is_loaded(trained: Path) -> None:
@@ -51,7 +52,7 @@ def test_the_model_that_a_path_means_is_the_model_that_is_loaded(trained: Path) 
 def test_a_checkpoint_alone_is_enough_to_predict(trained: Path, tmp_path: Path) -> None:
     shutil.copy(trained / "mtl_epoch1.pt", tmp_path / "alone.pt")
     np.testing.assert_array_equal(embeddings(tmp_path / "alone.pt"), embeddings(trained))
-    loaded = load_model(tmp_path / "alone.pt", threads=1)
+    loaded = load_model(tmp_path / "alone.pt", Runtime(threads=1))
     assert [spec.name for spec in loaded.predictor.specs] == ["classification", "ner"]
     assert list(loaded.config.tasks) == ["classification", "ner"]
 
@@ -73,13 +74,13 @@ def test_without_a_best_model_the_latest_checkpoint_is_taken(tmp_path: Path) -> 
 
 def test_anything_but_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nowhere: there is no such model.*manyheads\.train"):
-        load_predictor(tmp_path / "nowhere")
+        load_model(tmp_path / "nowhere")
     (tmp_path / "notes.txt").touch()
     message = r"holds neither a model nor a checkpoint.*It holds: notes\.txt"
     with pytest.raises(ModelError, match=message):
-        load_predictor(tmp_path)
+        load_model(tmp_path)
     with pytest.raises(ModelError, match=r"notes\.txt"):
-        load_predictor(tmp_path / "notes.txt")
+        load_model(tmp_path / "notes.txt")
 
 
 def test_a_damaged_model_is_refused_as_a_whole(trained: Path, tmp_path: Path) -> None:
@@ -89,4 +90,4 @@ def test_a_damaged_model_is_refused_as_a_whole(trained: Path, tmp_path: Path) ->
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(ModelError, match=r"heads\.safetensors: has the SHA-256"):
-        load_predictor(tmp_path)
+        load_model(tmp_path)

@@ -467,11 +467,24 @@ def test_a_text_without_words_can_be_refused() -> None:
         ([b"bytes"], "text 1: b'bytes' is of the type bytes"),
         ([["a", 3]], "text 1: 3 is of the type int"),
         ("John lives", "one text, 'John lives', where texts were expected"),
+        (
+            [("I am here", "where?")],
+            r"text 1: \('I am here', 'where\?'\) is a pair of texts, and the",
+        ),
+        (
+            [{"text": "a"}],
+            r"text 1: .* is of the type dict; .* Give its text, such as item\['text'\]",
+        ),
     ],
 )
 def test_anything_but_a_text_is_refused_by_its_place(texts: list[Text], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         make_predictor().predict(texts)
+
+
+def test_two_tokens_in_a_tuple_are_a_sentence_and_tokens_with_spaces_are_in_a_list() -> None:
+    found = make_predictor().predict([("John", "lives"), ["New York", "is here"]])
+    assert [one.text for one in found] == ["John lives", "New York is here"]
 
 
 def test_an_unknown_task_is_refused() -> None:

@@ -12,8 +12,9 @@ import pytest
 from manyheads.errors import ModelError
 from manyheads.inference import (
     GRAPHS,
+    Runtime,
     exported_backends,
-    load_predictor,
+    load_model,
     processor,
     report_name,
 )
@@ -55,7 +56,7 @@ def spoil(folder: Path) -> None:
 
 def test_the_report_holds_outputs_for_fixed_sentences(exported: Path) -> None:
     report = read_manifest(exported).read_json(report_name("onnx-int8"))
-    predictor = load_predictor(exported, backend="onnx-int8", threads=1)
+    predictor = load_model(exported, Runtime("onnx-int8", threads=1)).predictor
     assert report["samples"]["processor"] == processor.processor_kind()
     assert processor.agrees(report, predictor.sample_outputs())
     # No text of the user's.
@@ -77,7 +78,7 @@ def test_unsigned_weights_are_used_only_where_sums_overflow(
     best: Path, kind: str, overflows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processor, "processor_kind", lambda: kind)
-    backend: Any = load_predictor(best, backend="onnx-int8", threads=1).backend
+    backend: Any = load_model(best, Runtime("onnx-int8", threads=1)).predictor.backend
     options = backend._session.get_session_options()
     try:
         found = options.get_session_config_entry("session.x64quantprecision")
@@ -88,19 +89,19 @@ def test_unsigned_weights_are_used_only_where_sums_overflow(
 
 def test_on_the_same_kind_nothing_is_compared(best: Path) -> None:
     spoil(best)
-    assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")
+    assert load_model(best, Runtime(threads=1)).predictor.backend.name.startswith("onnx-int8")
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_graph_that_computes_the_same_elsewhere_is_used(best: Path) -> None:
-    assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")
+    assert load_model(best, Runtime(threads=1)).predictor.backend.name.startswith("onnx-int8")
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_graph_that_computes_something_else_gives_way_to_the_next(best: Path) -> None:
     spoil(best)
     warnings: list[str] = []
-    predictor = load_predictor(best, threads=1, warn=warnings.append)
+    predictor = load_model(best, Runtime(threads=1), warn=warnings.append).predictor
     assert predictor.backend.name.startswith("onnx (")
     (warning,) = warnings
     assert "graph 'onnx-int8' computes something else on this kind of processor" in warning
@@ -110,7 +111,7 @@ def test_a_graph_that_computes_something_else_gives_way_to_the_next(best: Path) 
 def test_a_named_graph_is_used_with_a_warning(best: Path) -> None:
     spoil(best)
     warnings: list[str] = []
-    predictor = load_predictor(best, backend="onnx-int8", threads=1, warn=warnings.append)
+    predictor = load_model(best, Runtime("onnx-int8", threads=1), warn=warnings.append).predictor
     assert predictor.backend.name.startswith("onnx-int8")
     assert "Export the model again on this machine" in warnings[0]
 
@@ -120,7 +121,7 @@ def test_without_another_graph_the_model_is_refused(best: Path) -> None:
     spoil(best)
     add_files(read_manifest(best), {}, remove=[GRAPHS["onnx"]])
     with pytest.raises(ModelError, match=r"no graph computes .*Export the model again"):
-        load_predictor(best, threads=1, warn=lambda text: None)
+        load_model(best, Runtime(threads=1), warn=lambda text: None)
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -131,14 +132,14 @@ def test_without_another_graph_the_model_is_refused(best: Path) -> None:
 )  # fmt: skip
 def test_invalid_samples_never_end_in_a_traceback(best: Path, samples: Any) -> None:
     change_report(best, "onnx-int8", samples=samples)
-    load_predictor(best, threads=1, warn=lambda text: None)
+    load_model(best, Runtime(threads=1), warn=lambda text: None)
 
 
 def test_a_report_of_an_older_version_is_accepted(best: Path, elsewhere: None) -> None:
     report = read_manifest(best).read_json(report_name("onnx-int8"))
     del report["samples"]
     add_files(read_manifest(best), {report_name("onnx-int8"): json_bytes(report)})
-    assert load_predictor(best, threads=1).backend.name.startswith("onnx-int8")
+    assert load_model(best, Runtime(threads=1)).predictor.backend.name.startswith("onnx-int8")
 
 
 def test_a_speed_measured_with_vnni_is_scaled_without_it(

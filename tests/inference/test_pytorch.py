@@ -15,7 +15,7 @@ import torch
 
 from manyheads.config import TaskConfig
 from manyheads.inference import Predictor
-from manyheads.inference.backends.pytorch import make_predictor
+from manyheads.inference.backends.pytorch import predictor_of_model
 from manyheads.modeling import Compute, Encoder, MultiTaskModel, find_encoder, make_head
 from manyheads.tasks import ClassResult, LabelSet, TaggingResult, TagSet
 from manyheads.text import TextTokenizer
@@ -44,7 +44,7 @@ def predictor_of(folder: Path, max_length: int = 40) -> Predictor:
         torch.nn.init.normal_(parameter, std=0.5)
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     compute = Compute(torch.device("cpu"), "float32", 1, "for a test")
-    return make_predictor(MultiTaskModel(encoder, heads), compute, tokenizer, max_length)
+    return predictor_of_model(MultiTaskModel(encoder, heads), compute, tokenizer, max_length)
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)

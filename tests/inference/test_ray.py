@@ -26,7 +26,7 @@ from pyarrow import fs
 from manyheads.cli import main
 from manyheads.errors import DataError, ManyheadsError, ModelError, RequestError
 from manyheads.exporting import export_model
-from manyheads.inference import Text, load_predictor
+from manyheads.inference import Runtime, Text, load_model
 from manyheads.inference.ray import outputs, predict_files
 from manyheads.inference.ray.cluster import joined
 from manyheads.inference.ray.inputs import find_input
@@ -93,7 +93,7 @@ def table_of(folder: Path) -> pa.Table:
 
 def check_rows(found: pa.Table, model: Path, texts: list[Text], ner: str = "ner") -> None:
     """Compare the output with the predictions of one process."""
-    predictor = load_predictor(model, threads=1)
+    predictor = load_model(model, Runtime(threads=1)).predictor
     rows = found.to_pylist()
     for row, prediction in zip(rows, predictor.predict(texts, embed=True), strict=True):
         assert row["empty"] == prediction.empty
@@ -237,8 +237,9 @@ def test_more_workers_than_processors_are_refused(
     write_records(tmp_path / "in.jsonl", sentences(1))
     with pytest.raises(RequestError, match="the cluster has 3 processors; expected 10: 3 for each"):
         predict_files(
-            model, [str(tmp_path / "in.jsonl")], str(tmp_path / "out"), workers=3, threads=3
-        )
+            model, [str(tmp_path / "in.jsonl")], str(tmp_path / "out"), Runtime(threads=3),
+            workers=3,
+        )  # fmt: skip
 
 
 # ------------------------------------------------------------------------ without a cluster
@@ -249,8 +250,8 @@ def test_a_worker_that_cannot_load_the_model_raises_that_with_its_first_block(
 ) -> None:
     schema = pa.schema([("text", pa.string())])
     job = Job(
-        model=str(tmp_path / "gone"), backend="auto", threads=1, batch_tokens=64, tasks=(),
-        embed=False, when_empty="flag", skip_empty=False, chunk=8, input=schema,
+        model=str(tmp_path / "gone"), runtime=Runtime(threads=1), tasks=(), embed=False,
+        when_empty="flag", skip_empty=False, chunk=8, input=schema,
         results=pa.schema([]), output=schema, source="in.csv", before_chunk=None,
     )  # fmt: skip
     worker = Worker(job)
@@ -269,7 +270,7 @@ def test_missing_packages_are_named_with_the_command(
 
 def test_other_devices_are_refused() -> None:
     with pytest.raises(RequestError, match="device 'cuda' with the engine ray; expected one of"):
-        predict_files("model", ["in.csv"], "out", device="cuda")
+        predict_files("model", ["in.csv"], "out", Runtime(device="cuda"))
 
 
 def test_the_files_of_a_folder_come_in_order_and_without_the_hidden(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import manyheads
 from documents import replace_file, rewrite_manifest
 from manyheads.errors import ModelError
 from manyheads.exporting import export_model
-from manyheads.inference import load_model
+from manyheads.inference import Runtime, load_model, scope_file
 from manyheads.inference.backends import pytorch
 from manyheads.storage import LAYOUT, atomic_folder, read_manifest
 from training_setup import run, sentences, write_records
@@ -45,7 +45,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model with other heads, another scope and another calibration."""
     folder = Path(shutil.copytree(old, tmp_path_factory.mktemp("new") / "best"))
-    for name in (LAYOUT.heads, "scope.safetensors"):
+    for name in (LAYOUT.heads, scope_file(read_manifest(folder))):
         tensors = load_file(folder / name)
         replace_file(folder, name, save({k: np.float32(1.5) * v for k, v in tensors.items()}))
 
@@ -69,7 +69,7 @@ def replace(folder: Path, model: Path) -> None:
 
 
 def answers(model: Path) -> list[Any]:
-    predictions = load_model(model, backend="torch", threads=1).predictor.predict(TEXTS)
+    predictions = load_model(model, Runtime("torch", threads=1)).predictor.predict(TEXTS)
     return [[p.to_json() for p in predictions], [p.in_scope for p in predictions]]
 
 
@@ -97,7 +97,7 @@ def test_all_parts_of_a_model_are_of_the_same_one(
 def test_a_model_that_was_read_when_it_is_replaced_is_the_old_one(
     old: Path, new: Path, served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before(monkeypatch, "make_predictor", lambda: replace(served, new))
+    before(monkeypatch, "predictor_of_model", lambda: replace(served, new))
     assert answers(served) == answers(old)
 
 
@@ -110,7 +110,7 @@ def test_a_damaged_model_is_read_once(served: Path, monkeypatch: pytest.MonkeyPa
         lambda source, *rest: read.append(source) or pytorch.load_trained(source),
     )
     with pytest.raises(ModelError, match=r"heads\.safetensors: has the SHA-256"):
-        load_model(served, backend="torch", threads=1)
+        load_model(served, Runtime("torch", threads=1))
     assert len(read) == 1
 
 

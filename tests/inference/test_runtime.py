@@ -24,11 +24,11 @@ from manyheads.exporting import export_model
 from manyheads.inference import (
     GRAPHS,
     ParallelBackend,
+    Runtime,
     Text,
     describe_run,
     exported_backends,
     load_model,
-    load_predictor,
     open_backend,
     report_name,
     write_predictions,
@@ -104,7 +104,8 @@ print(json.dumps(found))
 """
     done = in_bare_environment(script, str(best), json.dumps(TEXTS))
     assert done.returncode == 0, done.stderr
-    expected = as_json(load_predictor(best, backend="torch", threads=1).predict(TEXTS, embed=True))
+    exact = load_model(best, Runtime("torch", threads=1)).predictor
+    expected = as_json(exact.predict(TEXTS, embed=True))
     assert_same(json.loads(done.stdout), expected)
     assert expected[3]["windows"] > 1
     assert expected[2]["empty"]
@@ -194,11 +195,12 @@ def test_the_fastest_passing_graph_is_taken_and_named(best: Path) -> None:
     order = exported_backends(manifest)
     assert list(order) == sorted(speeds, key=lambda backend: -speeds[backend])
     assert runnable_backends(manifest)[0] == order[0]
-    predictor = load_predictor(best, threads=1)
+    predictor = load_model(best, Runtime(threads=1)).predictor
     assert predictor.backend.name == f"{order[0]} ({Path(GRAPHS[order[0]]).name})"
     # A run's folder stands for its best model.
-    assert load_predictor(best.parent, threads=1).backend.name == predictor.backend.name
-    assert load_model(best, threads=1).config.tasks.keys() == {"intent", "ner"}
+    best_of_run = load_model(best.parent, Runtime(threads=1))
+    assert best_of_run.predictor.backend.name == predictor.backend.name
+    assert load_model(best, Runtime(threads=1)).config.tasks.keys() == {"intent", "ner"}
 
 
 def test_batches_and_texts_alone_each_get_the_graph_that_is_fastest_for_them() -> None:
@@ -222,20 +224,20 @@ def test_batches_and_texts_alone_each_get_the_graph_that_is_fastest_for_them() -
     [("onnx", "manyheads.onnx"), ("onnx-int8", "manyheads_int8.onnx"), ("torch", "torch")],
 )
 def test_the_user_overrides_the_choice(best: Path, backend: str, named: str) -> None:
-    assert named in load_predictor(best, backend=backend, threads=1).backend.name
+    assert named in load_model(best, Runtime(backend, threads=1)).predictor.backend.name
 
 
 def test_a_device_for_pytorch_asks_for_pytorch(best: Path) -> None:
     with pytest.raises(RequestError, match="'onnx' does not run on device 'cuda'"):
-        load_predictor(best, backend="onnx", device="cuda")
+        load_model(best, Runtime("onnx", "cuda"))
 
 
 def test_unknown_and_missing_backends_are_refused(best: Path) -> None:
     with pytest.raises(RequestError, match=r"no backend 'onxx'.*did you mean \"onnx\""):
-        load_predictor(best, backend="onxx")
+        load_model(best, Runtime("onxx"))
     checkpoint = next(best.parent.glob("*.pt"))
     with pytest.raises(ModelError, match="a checkpoint has no graph for backend 'onnx'"):
-        load_predictor(checkpoint, backend="onnx")
+        load_model(checkpoint, Runtime("onnx"))
 
 
 def test_the_requested_number_of_threads_is_used(best: Path) -> None:
@@ -283,11 +285,11 @@ def test_openvino_predicts_the_same(best: Path, tmp_path: Path) -> None:
     result = export_model(folder, formats=("openvino",), threads=2, limit=100)
     assert [report.backend for report in result.kept] == ["openvino", "openvino-int8"]
     assert not any(result.kept[1].batch_mates.changed.values())
-    expected = load_predictor(folder, backend="torch", threads=1).predict(TEXTS, embed=True)
+    expected = load_model(folder, Runtime("torch", threads=1)).predictor.predict(TEXTS, embed=True)
     for threads in (1, 2):
-        exact = load_predictor(folder, backend="openvino", threads=threads)
+        exact = load_model(folder, Runtime("openvino", threads=threads)).predictor
         assert_same(as_json(exact.predict(TEXTS, embed=True)), as_json(expected), 1e-3)
-        small = load_predictor(folder, backend="openvino-int8", threads=threads)
+        small = load_model(folder, Runtime("openvino-int8", threads=threads)).predictor
         assert small.backend.name == "openvino-int8 (model_int8.xml)"
         found = small.predict(TEXTS, embed=True)
         alone = [small.predict([text], embed=True)[0] for text in TEXTS]
@@ -304,8 +306,8 @@ def test_openvino_predicts_the_same(best: Path, tmp_path: Path) -> None:
 
 
 def test_int8_stays_close_whatever_the_batch(best: Path) -> None:
-    predictor = load_predictor(best, backend="onnx-int8", threads=1)
-    exact = load_predictor(best, backend="onnx", threads=1).predict(TEXTS, embed=True)
+    predictor = load_model(best, Runtime("onnx-int8", threads=1)).predictor
+    exact = load_model(best, Runtime("onnx", threads=1)).predictor.predict(TEXTS, embed=True)
     for texts, expected in ((TEXTS, exact), (TEXTS[:1], exact[:1])):
         for one, other in zip(predictor.predict(texts, embed=True), expected, strict=True):
             if one.embedding is not None and other.embedding is not None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from manyheads.errors import ModelError
-from manyheads.inference import load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.modeling import Encoder, find_encoder, load_checkpoint, pool
 from manyheads.modeling.pooling import PoolingSpec
 from manyheads.text import TextTokenizer
@@ -108,7 +108,7 @@ def test_every_type_of_encoder_trains_and_survives_saving(tmp_path: Path, model_
     checkpoint = result.save_dir / "mtl_epoch1.pt"
     texts = [*TEXTS, " ".join(["john"] * 200)]
     for source in (result.best, checkpoint):
-        predictor = load_predictor(source, threads=1)
+        predictor = load_model(source, Runtime(threads=1)).predictor
         assert predictor.max_length == LIMIT
         found = predictor.predict(texts, embed=True)
         assert found[3].windows > 1

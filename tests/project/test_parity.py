@@ -17,6 +17,7 @@ import manyheads
 from manyheads.cli import COMMANDS
 from manyheads.config import Config
 from manyheads.exporting import export_model
+from manyheads.inference import Runtime
 from manyheads.server import ServerSettings
 from manyheads.training import add_label
 
@@ -143,6 +144,14 @@ def test_every_verb_of_python_is_a_command() -> None:
     verbs = {name for name in manyheads.__all__ if inspect.isfunction(getattr(manyheads, name))}
     assert verbs - COMMAND.keys() == {"load", "load_config"}
     assert COMMAND.keys() <= verbs
+
+
+@pytest.mark.parametrize("verb", ["load", "predict", "evaluate", "report", "select"])
+def test_a_model_runs_by_default_as_the_value_says_that_verbs_make_of_their_options(
+    verb: str,
+) -> None:
+    own, parameters = vars(Runtime()), inspect.signature(getattr(manyheads, verb)).parameters
+    assert {name: parameters[name].default for name in own} == own
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ def client(answer: Callable[[httpx.Request], httpx.Response], waits: list[float]
     )
 
 
+def _predicted(*texts: str) -> dict[str, Any]:
+    return {"model": "m", "version": "v", "predictions": [{"text": text} for text in texts]}
+
+
 def test_long_lists_are_split_and_come_back_in_order() -> None:
     texts = [*(f"{name} lives in Paris" for name in ("John", "Mary", "Peter", "Anna")), ""]
     with (
@@ -63,6 +67,21 @@ def test_a_faulty_text_is_named_by_its_place_in_the_whole_list() -> None:
                 asking.encode(long)
         with pytest.raises(RequestError, match=r"`input\[3\]` has no words"):
             asking.encode([*texts[:3], "\u200b"])
+
+
+def test_a_result_of_a_task_called_error_is_no_refusal() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        refused = {"error": {"param": "texts[1]", "message": "`texts[1]` is empty"}}
+        # As of a model of version 0.1 with a kind of the user's own.
+        found = {"text": "a", "error": {"param": "texts[0]", "score": 0.5}}
+        both = [found, refused if "" in json.loads(request.content)["texts"] else found]
+        return httpx.Response(200, json={"model": "m", "version": "1", "predictions": both})
+
+    with client(answer, [], texts_per_request=2) as asking:
+        found = asking.predict(["a", "a", "a", ""]).predictions
+    assert [one.get("text") for one in found] == ["a", "a", "a", None]
+    assert found[2]["error"] == {"param": "texts[0]", "score": 0.5}
+    assert found[3]["error"]["param"] == "texts[3]"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +128,7 @@ def test_numbers_of_numpy_are_sent_as_numbers() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, json={"model": "m", "version": "v", "predictions": [{}]})
+        return httpx.Response(200, json=_predicted("John"))
 
     with client(answer, []) as asking:
         thresholds = {"intent": np.float32(0.5)}
@@ -137,7 +156,7 @@ def test_a_busy_server_is_asked_again_after_the_time_that_it_names() -> None:
         httpx.Response(429, headers={"Retry-After": "3"}),
         httpx.Response(503),
         httpx.Response(429, headers={"Retry-After": "86400"}),
-        httpx.Response(200, json={"model": "m", "version": "v", "predictions": [{}]}),
+        httpx.Response(200, json=_predicted("John")),
     ]
     waits: list[float] = []
     with client(lambda request: replies.pop(0), waits) as asking:
@@ -193,7 +212,7 @@ def test_pairs_tokens_and_the_key_are_sent() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, json={"model": "m", "version": "v", "predictions": [{}, {}]})
+        return httpx.Response(200, json=_predicted("John", "Mary"))
 
     with manyheads.Client(api_key="key", transport=httpx.MockTransport(answer)) as asking:
         asking.predict([TextPair("a", "b"), ("c", "d")])

@@ -30,13 +30,15 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load_file, save
 
 from documents import replace_file
 from manyheads.cli import main
 from manyheads.errors import ModelError, RequestError
 from manyheads.exporting import export_model
-from manyheads.inference import LoadedModel, Predictor, load_model
+from manyheads.inference import LoadedModel, Predictor, Runtime, load_model
 from manyheads.server import ServerSettings, create_app, model_names, registry, running, serve
 from manyheads.server.connections import make_server
 from manyheads.server.protection import LogFormatter
@@ -110,7 +112,7 @@ def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path
 
 def test_a_version_is_that_of_the_files_that_were_read(model: Path) -> None:
     def load(path: Path, threads: int | None) -> LoadedModel:
-        loaded = load_model(path, threads=1)
+        loaded = load_model(path, Runtime(threads=1))
         change(model, "heads.safetensors", "weight")
         return loaded
 
@@ -156,7 +158,14 @@ def test_a_version_that_embeds_differently_is_refused_unless_allowed(model: Path
         change(model, "model.safetensors", "word_embeddings")
         refused = client.post("/v1/models/tiny:reload")
         assert refused.status_code == 409
-        assert "embedding of the new version of model 'tiny' differs" in refused.text
+        error = refused.json()["error"]
+        assert error["code"] == "reload_refused"
+        assert error["message"] == (
+            f"{model}: the embedding of the new version of model 'tiny' differs, so its vectors "
+            "cannot be compared with those that clients have stored. Once the old vectors are no "
+            "longer used, call POST /v1/models/tiny:reload?allow_new_embedding=true, or restart "
+            "the server."
+        )
         assert client.get("/v1/models").json()["data"][0] == old
         allowed = client.post("/v1/models/tiny:reload?allow_new_embedding=true")
         assert allowed.status_code == 200
@@ -197,6 +206,54 @@ def test_a_reload_is_refused_while_one_of_the_same_model_is_running(model: Path)
         assert client.post("/v1/models/one:reload").status_code == 200
 
 
+def test_metrics_show_the_served_version_and_the_results_of_reloads(model: Path) -> None:
+    with serving(model) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+
+        def shown() -> tuple[list[dict[str, str]], dict[str, float]]:
+            metrics = {one.name: one for one in metrics_of(client)}
+            reloads = metrics["manyheads_reloads"].samples
+            return (
+                [sample.labels for sample in metrics["manyheads_model"].samples],
+                {s.labels["result"]: s.value for s in reloads if s.name.endswith("_total")},
+            )
+
+        def served() -> list[dict[str, str]]:
+            (info,) = client.get("/v1/models").json()["data"]
+            return [{"model": "tiny", **{key: info[key] for key in ("version", "embedding")}}]
+
+        first = served()
+        assert shown() == (first, {"replaced": 0, "refused": 0, "failed": 0})
+        change(model, "model.safetensors", "word_embeddings")
+        running.reload_all(service)
+        assert shown() == (first, {"replaced": 0, "refused": 1, "failed": 0})
+        client.post("/v1/models/tiny:reload?allow_new_embedding=true")
+        assert served() != first
+        assert shown() == (served(), {"replaced": 1, "refused": 1, "failed": 0})
+        (model / "heads.safetensors").write_bytes(b"damaged")
+        running.reload_all(service)
+        assert shown() == (served(), {"replaced": 1, "refused": 1, "failed": 1})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the process's metrics need Linux")
+def test_the_documentation_lists_all_metrics_with_their_labels() -> None:
+    page = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    table = page.partition("### Metrics")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", table, flags=re.MULTILINE)
+    with serving(served_model()) as client:
+        predict(client)
+        found = {
+            one.name + "_total" * (one.type == "counter"): set(one.samples[0].labels) - {"le"}
+            for one in metrics_of(client)
+            if not one.name.endswith("_created")
+        }
+    assert {name: set(re.findall(r"\w+", labels)) for name, labels in rows} == found
+
+
+def metrics_of(client: httpx.Client) -> list[Metric]:
+    return list(text_string_to_metric_families(client.get("/metrics").text))
+
+
 class Broken:
     """A backend that loads, but computes nothing."""
 
@@ -218,7 +275,7 @@ def test_a_version_that_computes_nothing_leaves_no_thread_and_is_freed(model: Pa
     loaded: list[weakref.ref[Predictor]] = []
 
     def load(path: Path, threads: int | None) -> LoadedModel:
-        model = load_model(path, threads=1)
+        model = load_model(path, Runtime(threads=1))
         if loaded:
             model.predictor.backend = Broken()
         loaded.append(weakref.ref(model.predictor))
@@ -275,17 +332,46 @@ def test_the_schema_says_which_requests_need_a_key() -> None:
         assert ("securitySchemes" in schema["components"]) is bool(keys)
 
 
-def test_a_file_of_keys_is_utf8_with_or_without_a_byte_order_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given: list[Any] = []
-    monkeypatch.setattr("manyheads.server.serve", lambda *a, **k: given.append(k["api_keys"]))
+def statuses(client: httpx.Client, *keys: str) -> list[int]:
+    """The statuses of requests with these keys."""
+    headers = [{"authorization": f"Bearer {key}"} for key in keys]
+    return [client.get("/v1/models", headers=one).status_code for one in headers]
+
+
+def test_keys_are_read_again_on_sighup_and_stay_where_the_file_is_faulty(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     file.write_bytes("\ufefffirst\n\n second \n".encode())
-    assert main(["serve", "model", "--api-keys", str(file)]) == 0
-    assert given == [("first", "second")]
+    with serving(served_model(), api_keys=file) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        assert statuses(client, "first", "second", "third") == [200, 200, 401]
+        file.write_text("second\nthird\n", encoding="utf-8")
+        with logged("json") as lines:
+            running.reload_all(service)
+        entry = json.loads(lines.getvalue().splitlines()[0])
+        assert (entry["event"], entry["file"], entry["keys"]) == ("keys read", str(file), 2)
+        assert statuses(client, "first", "second", "third") == [401, 200, 200]
+        for content, reason in (
+            (b"first\nk\xe4y\n", f"{file} is not UTF-8: byte 0xe4 at offset 7"),
+            (b" \n", f"{file} has no key; expected one key per line"),
+            (None, f"{file}: cannot be read"),
+        ):
+            file.unlink()
+            if content is not None:
+                file.write_bytes(content)
+            with logged("json") as lines:
+                running.reload_all(service)
+            entry = json.loads(lines.getvalue().splitlines()[0])
+            assert (entry["level"], entry["event"]) == ("error", "keys not read")
+            assert entry["error"].startswith(reason)
+            assert statuses(client, "first", "second", "third") == [401, 200, 200]
+
+
+def test_a_server_whose_file_of_keys_is_faulty_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys.txt"
     file.write_bytes(b"first\nk\xe4y\n")
-    assert main(["serve", "model", "--api-keys", str(file)]) == 2
+    assert main(["serve", "model", "--port", "0", "--api-keys", str(file)]) == 2
     assert capsys.readouterr().err == (
         f"error: {file} is not UTF-8: byte 0xe4 at offset 7; expected one key per line, as text "
         "in UTF-8. Save the file as UTF-8.\n"
@@ -468,24 +554,32 @@ def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigt
         assert "Traceback" not in process.stderr.read()
 
 
-HANGING = """
+# Its models call `computes` with the thread's name before each batch, and `loaded` after a load.
+CHANGED = """
 import atexit, os, sys, threading
 from manyheads.cli import main
 from manyheads.server import registry
 
-class Hanging:
-    name = "hanging"
+def computes(thread):
+    pass
+
+def loaded(model, loads=[]):
+    pass
+
+PATCH
+
+class Changed:
+    name = "changed"
     def __init__(self, inner):
         self.inner = inner
     def run(self, batch):
-        if threading.current_thread().name.startswith("manyheads-lane"):
-            os.write(1, b"hangs\\n")
-            threading.Event().wait()
+        computes(threading.current_thread().name)
         return self.inner.run(batch)
 
-def load(path, threads, loaded=registry.load_model):
-    model = loaded(path, threads=threads)
-    model.predictor.backend = Hanging(model.predictor.backend)
+def load(path, runtime, load=registry.load_model):
+    model = load(path, runtime)
+    model.predictor.backend = Changed(model.predictor.backend)
+    loaded(model)
     return model
 
 registry.load_model = load
@@ -494,28 +588,99 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_stopped_server_ends_at_once_where_a_thread_still_computes() -> None:
-    # While a library computes, an end in order would abort the process.
+@contextlib.contextmanager
+def server_process(patch: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a server of its own with a changed function, and kill it in the end if it still runs."""
     arguments = ["serve", str(served_model()), "--port", "0", "--threads", "1", "--timeout", "3600"]
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(
-            [sys.executable, "-c", HANGING, *arguments],
+            [sys.executable, "-c", CHANGED.replace("PATCH", patch), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "NO_COLOR": "1"},
         ))  # fmt: skip
         stack.callback(process.kill)  # before it is waited for
+        yield process
+
+
+def lines_of(process: subprocess.Popen[str], count: int) -> list[str]:
+    """Return the next lines of a process's standard output, sorted."""
+    assert process.stdout is not None
+    return sorted(process.stdout.readline() for _ in range(count))
+
+
+def alive_at(serving_line: str) -> None:
+    """Ask a server whether it lives; from then on its signals are its own."""
+    assert serving_line.startswith("Serving"), serving_line
+    url = serving_line.split(" at ")[1].split(" ")[0]
+    assert httpx.get(f"{url}/livez", timeout=60, trust_env=False).status_code == 200
+
+
+HANGS = """
+def computes(thread):
+    if thread.startswith("manyheads-lane"):
+        os.write(1, b"hangs\\n")
+        threading.Event().wait()
+"""
+
+RELOADS = """
+def loaded(model, loads=[]):
+    loads.append(model)
+    if len(loads) == 2:
+        os.write(1, b"reloads\\n")
+        while True:
+            model.predictor.predict(["Is everything ready?"])
+"""
+
+
+@pytest.mark.parametrize("patch", [HANGS, RELOADS], ids=["a lane", "a reload"])
+def test_a_stopped_server_ends_at_once_where_a_thread_still_computes(patch: str) -> None:
+    # While a library computes, an end in order would abort the process.
+    with server_process(patch) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        lines = sorted(process.stdout.readline() for _ in range(2))
-        assert lines[0].startswith("Serving"), process.stderr.read()
-        assert lines[1] == "hangs\n"
-        # From then on the signal is the server's.
-        url = lines[0].split(" at ")[1].split(" ")[0]
-        assert httpx.get(f"{url}/livez", timeout=60, trust_env=False).status_code == 200
+        if patch is HANGS:
+            serving_line, state = lines_of(process, 2)
+            alive_at(serving_line)
+        else:
+            alive_at(*lines_of(process, 1))
+            process.send_signal(signal.SIGHUP)
+            (state,) = lines_of(process, 1)
+        assert state in {"hangs\n", "reloads\n"}, process.stderr.read()
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == ""
         assert process.stderr.read().endswith("}\nstopped: by SIGTERM\n")
         assert process.wait(60) == 128 + signal.SIGTERM
+
+
+EARLY = """
+import signal
+
+def loaded(model, loads=[]):
+    loads.append(model)
+    if len(loads) == 1:
+        os.kill(os.getpid(), signal.SIGHUP)
+    else:
+        os.write(1, b"reloads\\n")
+"""
+
+
+def test_sighup_while_a_server_loads_its_models_reloads_them_afterwards() -> None:
+    with server_process(EARLY) as process:
+        assert process.stderr is not None
+        state, serving_line = sorted(lines_of(process, 2), reverse=True)
+        assert state == "reloads\n", process.stderr.read()
+        alive_at(serving_line)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+
+
+def test_sighup_before_a_server_loads_its_models_is_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "manyheads.server.serve", lambda *a, **k: os.kill(os.getpid(), signal.SIGHUP)
+    )
+    assert main(["serve", "model"]) == 0
 
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

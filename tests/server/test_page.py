@@ -124,6 +124,34 @@ def test_undecided_results_and_texts_out_of_scope_are_marked(visit: Visit) -> No
     expect(page.locator("mark.undecided")).to_have_text("ParisLOC? 40.0 %")
 
 
+def test_a_text_from_right_to_left_is_laid_out_so(visit: Visit) -> None:
+    page = visit.page
+    text = "دانا تسكن في London."
+    entities = [
+        {"text": "دانا", "label": "PER", "start": 0, "end": 4, "score": 0.9},
+        {"text": "London", "label": "LOC", "start": 13, "end": 19, "score": 0.8},
+    ]
+    answer = {
+        "text": text, "windows": 1, "ner": {"entities": entities},
+        "intent": {"label": "statement", "id": 1, "score": 0.9},
+    }  # fmt: skip
+    body = {"model": "tiny", "version": "1", "milliseconds": 1.0, "predictions": [answer]}
+    page.route("**/v1/predict", lambda route: route.fulfill(json=body))
+    visit.ask(text)
+    for place in ("#text", ".marked", "#history button"):
+        expect(page.locator(place)).to_have_css("direction", "rtl")
+    name, town = (page.locator("mark", has_text=label).bounding_box() for label in ("PER", "LOC"))
+    label = page.locator("mark b", has_text="PER").bounding_box()
+    assert name is not None
+    assert town is not None
+    assert label is not None
+    # The first word is at the right border, its label and the last word are to the left of it.
+    assert town["x"] + town["width"] < name["x"]
+    assert label["x"] + label["width"] / 2 < name["x"] + name["width"] / 2
+    visit.ask("John lives in Paris")
+    expect(page.locator("#text")).to_have_css("direction", "ltr")
+
+
 def test_the_nearest_examples_are_shown(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "examples.jsonl"
     file.write_text('{"text": "Mary lives in Rome", "intent": "statement"}\n')

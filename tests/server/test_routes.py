@@ -14,7 +14,7 @@ import pytest
 
 from manyheads.data.readers import Layout
 from manyheads.errors import DataError, RequestError
-from manyheads.inference import load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.server import create_app
 from manyheads.server.examples import _plain, read_examples
 from manyheads.server.settings import make_settings
@@ -41,7 +41,7 @@ def test_one_request_answers_all_tasks_and_the_embedding_as_the_predictor_does(
     answer = post(client, "/v1/predict", {"texts": texts, "embed": True, "tokens": True})
     assert answer["model"] == "tiny"
     assert answer["milliseconds"] > 0
-    predictor = load_predictor(served_model(), threads=1)
+    predictor = load_model(served_model(), Runtime(threads=1)).predictor
     for got, expected in zip(
         answer["predictions"], predictor.predict(texts, embed=True), strict=True
     ):
@@ -136,7 +136,8 @@ def test_examples_are_read_by_a_layout_and_no_field_hides_the_similarity(tmp_pat
     [found] = one["neighbours"]
     assert 0 < found.pop("score") <= 1
     assert found == {"text": "where is Mary", "rating": "5"}
-    with pytest.raises(RequestError, match="Name the file: `examples`"):
+    alone = "given, but no file; expected both or neither. Name the file: `examples`"
+    with pytest.raises(RequestError, match=alone):
         create_app({}, make_settings(layout=layout))
 
 
@@ -148,7 +149,8 @@ def test_a_long_text_is_read_in_windows(client: httpx.Client) -> None:
 def test_the_openai_client_gets_embeddings(client: httpx.Client) -> None:
     import openai  # takes long, and no other test needs it
 
-    expected = [p.embedding for p in load_predictor(served_model()).predict(["a", "b"], embed=True)]
+    predictor = load_model(served_model()).predictor
+    expected = [p.embedding for p in predictor.predict(["a", "b"], embed=True)]
     with openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="none", max_retries=0) as sdk:
         # The client asks for base64 unless told otherwise.
         answer = sdk.embeddings.create(model="tiny", input=["a", "b"])

@@ -27,6 +27,7 @@ from manyheads.tasks.metrics import (
     numbers,
     pearson,
     rank_distances,
+    regression_metrics,
     similarity_metrics,
     spearman,
     tagging_metrics,
@@ -376,7 +377,7 @@ def test_a_frame_is_right_when_every_task_it_is_labelled_for_is() -> None:
         "slots": [True, False, True, True, None],
     }
     assert frame_accuracy(correct) == 0.5
-    assert frame_accuracy({"intent": [None]}) == frame_accuracy({}) == 0.0
+    assert frame_accuracy({"intent": [None]}) is frame_accuracy({}) is None
 
 
 def test_frames_of_different_lengths_are_refused() -> None:
@@ -415,6 +416,22 @@ def test_the_distance_of_ranks_is_zero_in_any_order_of_equal_numbers() -> None:
     assert rank_distances([0, 1, 2, 3], [0.4, 0.3, 0.2, 0.1]) == [3, 1, 1, 3]
     assert rank_distances([1, 2, 2], [0.5, 0.5, 0.5]) == [1, 0, 0]
     assert rank_distances([], []) == []
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1.0, 1e300])
+def test_predictions_that_differ_by_the_noise_of_batches_have_equal_ranks(unit: float) -> None:
+    gold = [3.0] * 4 + [7.0] * 4
+    texts = np.array([2.9] * 4 + [6.8] * 4)
+    noisy = texts * (1 + 1e-7 * np.array([0, 1, -1, 0, 1, 0, 0, -1]))
+    assert similarity_metrics(gold, noisy * unit)["spearman"] == pytest.approx(1.0)
+    assert regression_metrics(gold, noisy * unit)["spearman"] == pytest.approx(1.0)
+    order = range(8)
+    assert rank_distances(order, noisy * unit) == rank_distances(order, texts * unit)
+
+
+def test_gold_numbers_are_ranked_exactly() -> None:
+    gold = [1_700_000_000.0, 1_700_000_001.0, 1_700_000_002.0]
+    assert similarity_metrics(gold, [0.1, 0.2, 0.3])["spearman"] == pytest.approx(1.0)
 
 
 def test_spearman_depends_on_ranks_alone() -> None:

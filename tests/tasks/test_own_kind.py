@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from manyheads.api import evaluate, load
 from manyheads.cli import main
@@ -31,9 +32,11 @@ from manyheads.tasks import (
     kind_of,
     register_kind,
 )
-from manyheads.tasks.kinds import RawRecord, ReadLabel, ReadText, Settings, registry
+from manyheads.tasks.kinds import UNLABELLED, RawRecord, ReadLabel, ReadText, Settings, registry
 from manyheads.tasks.metrics import spearman
-from training_setup import PLACES, run, sentences, write_records
+from manyheads.tasks.suspicion import Suspicion, class_suspicion
+from manyheads.training.suspects import find_suspects
+from training_setup import PLACES, config, run, sentences, write_records
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,79 @@ class Stars(Kind):
         return {"spearman": spearman(gold, predicted), "mae": float(errors.mean())}
 
 
+class WordClassHead(Head):
+    """A class for every word."""
+
+    kind = "word_classes"
+
+    def __init__(self, labels: LabelSet, hidden_size: int) -> None:
+        super().__init__(labels, reads_all_layers=False)
+        self.output = nn.Linear(hidden_size, len(labels))
+
+    @property
+    def reads(self) -> Literal["words"]:
+        return "words"
+
+    @classmethod
+    def from_config(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> WordClassHead:
+        return cls(labels, encoder.hidden_size)
+
+    def logits(self, features: Features) -> Tensor:
+        rows = features.word_starts[:, :, None].expand(-1, -1, features.tokens.shape[2])
+        logits: Tensor = self.output(features.tokens.float().gather(1, rows))
+        return logits
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+@register_kind
+class WordClasses(Kind):
+    """A class for every word, which is no tag."""
+
+    name = "word_classes"
+    fields = ("classes",)
+    head = WordClassHead
+    options = ()
+    metrics = ("accuracy",)
+    main_metric = "accuracy"
+    named_labels = True
+    per_word = True
+    checks_labels = True
+
+    def reader(
+        self, task: str, settings: Settings, known: LabelSet | None, keeps_unseen: bool
+    ) -> ReadLabel:
+        return lambda record, field: tuple(record.fields[field])
+
+    def decide(self, settings: Settings, found: Any, refuse: Any) -> LabelSet:
+        return LabelSet(("entity", "other"))
+
+    def target(
+        self, label: Any, words: NDArray[Any], labels: LabelSet, settings: Settings
+    ) -> Sequence[float]:
+        return [labels.index(name) for name in label]
+
+    def collate(self, targets: Any, rows: NDArray[np.int64], width: int) -> NDArray[Any]:
+        return np.asarray(targets.values.padded(rows, UNLABELLED, width))
+
+    def suspicions(
+        self, spec: TaskSpec, label: Any, text: ReadText, logs: Any, elsewhere: Any
+    ) -> list[Suspicion]:
+        found = (class_suspicion(spec.labels, *one) for one in zip(label, logs, strict=True))
+        return [one for one in found if one is not None]
+
+    def outcome(self, spec: TaskSpec, label: Any, tokens: Any, result: Any) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+    def measure(
+        self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+
 TASKS = {"stars": {"kind": "stars"}, "intent": {"kind": "classification"}}
 
 
@@ -250,6 +326,34 @@ def test_two_classes_cannot_have_one_name() -> None:
     with pytest.raises(ValueError, match="'stars' is registered"):
         register_kind(Other)
     assert type(kind_of("stars")) is Stars
+
+
+def test_labels_of_words_that_are_no_tags_are_checked(tmp_path: Path) -> None:
+    records = sentences(60, 3, fields=("ner",))
+    for record in records:
+        tags = record.pop("ner")
+        record["classes"] = ["other" if tag == "O" else "entity" for tag in tags]
+    wrong = records[7]["classes"]
+    wrong[0] = "other" if wrong[0] == "entity" else "entity"
+    path = write_records(tmp_path / "train.jsonl", records)
+    tasks = {"classes": {"kind": "word_classes"}}
+    found = find_suspects(str(path), config(tmp_path, tasks=tasks), count=3)
+    assert (8, wrong[0]) in [(one.record, one.given) for one in found]
+
+
+def test_a_kind_that_checks_labels_names_them() -> None:
+    with pytest.raises(ValueError, match="'numbers' checks labels, which therefore need names"):
+        register_kind(type("Numbers", (Stars,), {"name": "numbers", "checks_labels": True}))
+
+
+def test_a_head_that_cannot_be_fitted_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stars, "options", ("start",))
+    write_records(tmp_path / "train.jsonl", rated(20, 1))
+    write_records(tmp_path / "valid.jsonl", rated(8, 2))
+    with pytest.raises(ConfigError, match=r"`tasks.stars.start` is fitted, but heads of kind star"):
+        run(tmp_path, tasks={"stars": {"kind": "stars", "start": "fitted"}})
 
 
 def test_a_kind_of_pairs_derived_from_classification_starts_without_its_options() -> None:

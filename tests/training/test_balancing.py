@@ -36,7 +36,7 @@ from manyheads.training.balancing import (
     Uncertainty,
 )
 from manyheads.training.data import Schedule, plan_epoch
-from training_setup import config, log_lines, prepared, run
+from training_setup import config, log_lines, prepared, run, sentences, write_records
 
 ANYWHERE = ("uncertainty", "dwa")
 COMPARING = ("gradnorm", "pcgrad", "cagrad")
@@ -204,6 +204,36 @@ def test_a_tasks_weight_counts_although_its_own_steps_are_clipped(
     assert any("ner" in name for name in norms)
     for name, found in norms.items():
         assert found == pytest.approx(norm if "ner" in name else 0.01, rel=1e-3), name
+
+
+def test_a_joint_step_in_which_one_task_has_labels_is_clipped_as_one_of_that_task(
+    tmp_path: Path,
+) -> None:
+    records = sentences(12, 1)
+    for number, missing in enumerate(("label", "label", "ner")):
+        del records[number][missing]
+    write_records(tmp_path / "partial.jsonl", records)
+    one = prepared(
+        config(
+            tmp_path, train_file=str(tmp_path / "partial.jsonl"), schedule="joint", batch_size=1,
+            max_grad_norm=0.01, **{"tasks.ner.weight": 3},
+        )
+    )  # fmt: skip
+    norms: list[tuple[list[str], float]] = []
+
+    def measure() -> None:
+        gradients = [p.grad.to_dense() for p in one.trained() if p.grad is not None]
+        norms.append((list(result.labelled), float(nn.utils.get_total_norm(gradients))))
+
+    one.optimizer.step = measure  # type: ignore[assignment, method-assign]
+    schedule = Schedule.of(one.config)
+    for step in plan_epoch(one.data.sources, schedule, seed=one.config.seed, epoch=0):
+        result = forward_backward(one, step)
+        update(one, result)
+    assert sorted(len(labelled) for labelled, _ in norms) == [1] * 3 + [2] * 9
+    for labelled, found in norms:
+        limit = 0.03 if labelled == ["ner"] else 0.01
+        assert found == pytest.approx(limit, rel=1e-3), labelled
 
 
 def test_a_method_is_a_name_or_a_mapping_and_its_options_can_be_set_one_by_one(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from equal_runs import assert_equal, weights
 from manyheads.errors import RequestError
-from manyheads.inference import load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.modeling import list_checkpoints
 from manyheads.storage import read_manifest
 from manyheads.text import TextTokenizer
@@ -35,7 +35,7 @@ from training_setup import (
 def fake_scores(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     """Give epochs these scores, whatever the model has learned."""
     scores = iter(values)
-    monkeypatch.setattr("manyheads.training.loop.best_score", lambda run, evaluation: next(scores))
+    monkeypatch.setattr("manyheads.training.epoch_end.best_value", lambda *given: next(scores))
 
 
 def test_the_best_model_is_that_of_the_best_epoch_and_not_the_last(
@@ -123,7 +123,8 @@ def test_the_best_model_of_each_task_is_kept_beside_on_request(
         "": 2, "classification": 2, "ner": 3
     }  # fmt: skip
     assert result.best_of["ner"] == result.save_dir / "best-ner"
-    assert load_predictor(result.best_of["ner"], device="cpu").predict(["john lives in paris"])
+    best = load_model(result.best_of["ner"], Runtime(device="cpu"))
+    assert best.predictor.predict(["john lives in paris"])
     assert [entry["front"] for entry in result.history] == [[1], [1, 2], [2, 3]]
     assert spy.said("No epoch is the best for every task. These are on the Pareto front: "
                     "epoch 2 (classification 0.9000, ner 0.7000); epoch 3")  # fmt: skip
@@ -174,7 +175,7 @@ def test_each_best_model_is_calibrated_on_records_that_did_not_select_its_epoch(
     ])  # fmt: skip
     keys = ("score_without_fold", "task_scores_without_fold")
     monkeypatch.setattr(
-        "manyheads.training.loop.scores_without_folds",
+        "manyheads.training.epoch_end.scores_without_folds",
         lambda run: dict(zip(keys, next(without_folds), strict=True)),
     )
     result, spy = run(tmp_path, num_epochs=2, keep_best_per_task=True)
@@ -235,7 +236,7 @@ def test_the_best_model_is_a_sentence_transformer_with_the_same_embeddings(train
     from sentence_transformers import SentenceTransformer
 
     reference = SentenceTransformer(str(trained / "best"), device="cpu")
-    ours = load_predictor(trained, threads=1).predict(TEXTS, embed=True)
+    ours = load_model(trained, Runtime(threads=1)).predictor.predict(TEXTS, embed=True)
     theirs = reference.encode(TEXTS, show_progress_bar=False)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.embedding is not None

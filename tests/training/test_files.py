@@ -14,6 +14,7 @@ from manyheads.data.hold_out import with_parts
 from manyheads.data.own_files import located
 from manyheads.errors import ConfigError, ModelError, RequestError
 from manyheads.evaluation import in_words
+from manyheads.tasks import Scheme, TaskSpec
 from manyheads.training import distill_config, train
 from manyheads.training.epochs import budget, is_improving
 from manyheads.training.files import kept_until_ready, run_config
@@ -292,10 +293,30 @@ def test_a_run_that_still_improves_is_recognised() -> None:
     assert not of(0.5)
 
 
+def test_scores_in_words_claim_no_share_that_is_only_nearly_reached() -> None:
+    spec = TaskSpec("a", "classification", ("x", "y"))
+
+    def said(accuracy: float) -> str:
+        return in_words({"a": {"accuracy": accuracy}}, {"a": spec})[0].split(" of ")[0]
+
+    assert [said(share) for share in (0.996, 0.004, 0.5, 1.0, 0.0)] == [
+        "a: over 99 %", "a: under 1 %", "a: 50 %", "a: 100 %", "a: 0 %",
+    ]  # fmt: skip
+
+
+def test_scores_of_plain_tags_in_words_speak_of_words() -> None:
+    spec = TaskSpec("pos", "tagging", ("NOUN", "VERB"), scheme=Scheme.PLAIN, decoder="linear")
+    metrics = {"token_accuracy": 0.708, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert in_words({"pos": metrics}, {"pos": spec}) == [
+        "pos: 71 % of the words get the right class"
+    ]
+
+
 def test_scores_in_words_name_the_weakest_labels() -> None:
     report = {"precision": 0.5, "recall": 0.5, "support": 4}
     reports = {"billing": report | {"f1": 0.5}, "other": report | {"f1": 0.95}}
     metrics = {"topic": {"accuracy": 0.9, "per_class": reports}}
-    assert in_words(metrics, {"topic": "classification"}) == [
-        "topic: 90% of the texts get the right class; weakest: billing (F1 0.50 of 4)"
+    spec = TaskSpec("topic", "classification", ("billing", "other"))
+    assert in_words(metrics, {"topic": spec}) == [
+        "topic: 90 % of the texts get the right class; weakest: billing (F1 0.50 of 4)"
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from manyheads.training import add_label
 from manyheads.training.data.dataset import build_dataset
 from manyheads.training.new_rows import _penalties
 from training_setup import sentences, settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* is counted on only")
 
 TASKS = {
     "classification": {"kind": "classification"},
@@ -136,6 +139,68 @@ def test_of_many_kept_records_some_are_drawn_from_the_whole_file(
     assert min(counts.values()) >= 5, counts
 
 
+def test_old_classes_without_validation_records_keep_their_answers(tmp_path: Path) -> None:
+    values = settings(
+        tmp_path, tasks={"classification": TASKS["classification"]}, num_epochs=3,
+        train_file=None, valid_file=None,
+    )  # fmt: skip
+    training = records(24, 1)
+    statements = [one for one in records(24, 2) if one["label"] == "statement"]
+    trained = manyheads.train(training, valid=statements[:3], progress=False, **values)
+    texts = [" ".join(one["tokens"]) for one in training]
+    new = [{"text": "will it eat ?", "label": "meal"}] * 4
+    both = extended(trained, "classification", tmp_path / "new", new)
+    assert both.predict([new[0]["text"]])[0]["classification"].label == "meal"
+    before, after = (
+        [p["classification"].label for p in one.predict(texts)] for one in (trained, both)
+    )
+    assert before == after
+    with pytest.warns(UserWarning, match="no kept record is labelled question; the new labels are"):
+        manyheads.add_label(
+            trained, "classification", train_file=new, kept=statements, threads=1, progress=False,
+            save_dir=tmp_path / "other",
+        )  # fmt: skip
+
+
+def test_an_extended_model_finds_the_data_of_the_run_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = settings(
+        tmp_path, tasks={"classification": TASKS["classification"]}, train_file=None,
+        valid_file=None, save_dir="run",
+    )  # fmt: skip
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    manyheads.train(records(24, 1), valid=records(12, 2), progress=False, **values)
+    monkeypatch.chdir(tmp_path / "b")
+    manyheads.add_label(
+        "../a/run", "classification", train_file=NEW, save_dir="new", threads=1, progress=False
+    )
+    monkeypatch.chdir(tmp_path)
+    assert manyheads.evaluate("b/new", threads=1).evaluation["records"] == 12
+
+
+def test_a_new_label_that_is_spelt_like_another_is_said(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    new = [{"text": "where is anna ?", "label": "Question"}, *NEW]
+    with pytest.warns(UserWarning, match="'question', 'Question' of the task 'classification'"):
+        both = extended(model, "classification", tmp_path / "new", new)
+    assert both.result.examples == {"complaint": 4, "Question": 1}
+
+
+def test_a_check_on_few_records_is_said(
+    model: manyheads.TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(UserWarning, match="is counted on only 4 records; evaluate the new model"):
+        extended(model, "ner", tmp_path / "new")
+    monkeypatch.setattr("manyheads.training.new_labels.FEW_SCORED", 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extended(model, "ner", tmp_path / "other")
+
+
 def test_other_tasks_stay_calibrated(model: manyheads.TrainedModel, tmp_path: Path) -> None:
     calibrated = Path(shutil.copytree(model.best, tmp_path / "old"))
     found = {"records": 20, "answers": 20, "source": "records", "ece_before": 0.2, "ece": 0.1}
@@ -158,10 +223,11 @@ def test_a_task_can_be_extended_again_and_its_scores_are_not_those_of_fewer_labe
 ) -> None:
     once = extended(model, "ner", tmp_path / "once")
     new = [{"text": "john was bad", "entities": [{"start": 9, "end": 12, "label": "MOOD"}]}]
-    twice = manyheads.add_label(
-        once, "ner", train_file=new * 2, kept=records(9, 3), save_dir=tmp_path / "twice",
-        threads=1, progress=False,
-    )  # fmt: skip
+    with pytest.warns(UserWarning, match="no kept record is labelled DAY, SKY; .* from them"):
+        twice = manyheads.add_label(
+            once, "ner", train_file=new * 2, kept=records(9, 3), save_dir=tmp_path / "twice",
+            threads=1, progress=False,
+        )  # fmt: skip
     types = [name for name in twice.tasks["ner"].labels if name.startswith("B-")]
     assert types == ["B-PER", "B-LOC", "B-DAY", "B-SKY", "B-MOOD"]
     assert twice.config.tasks["ner"].labels == twice.tasks["ner"].labels
@@ -191,8 +257,8 @@ def test_new_labels_are_lowered_by_what_the_limit_demands(
 
     monkeypatch.setattr("manyheads.training.new_rows._penalties", penalties)
     both = manyheads.add_label(
-        model, "classification", train_file=NEW, save_dir=tmp_path / "new", limit=30, threads=1,
-        progress=False,
+        model, "classification", train_file=NEW, kept=records(12, 2), save_dir=tmp_path / "new",
+        limit=30, threads=1, progress=False,
     )  # fmt: skip
     assert allowed == [3]
     assert both.predict_proba(TEXTS, "classification")[:, 2].max() < 1e-6

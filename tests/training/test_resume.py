@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import shutil
 import signal
 from collections import Counter
@@ -18,15 +19,7 @@ from equal_runs import STEPS, assert_equal, assert_resumes, hard_config, state_o
 from manyheads.errors import ModelError, RequestError
 from manyheads.modeling import epoch_path, list_checkpoints, step_path
 from manyheads.storage import read_manifest
-from manyheads.training import (
-    Run,
-    StepResult,
-    Stopped,
-    calibrate,
-    forward_backward,
-    loop,
-    train,
-)
+from manyheads.training import Run, StepResult, Stopped, calibrate, forward_backward, train
 from manyheads.training.data import Step
 from training_setup import (
     Killed,
@@ -484,8 +477,8 @@ def test_a_continued_run_keeps_the_users_calibration_or_says_that_it_goes(
     manyheads.calibrate(best, data=other)
     calibration = read_manifest(best).calibration
     assert calibration["tasks"]["classification"]["source"] == "records of other.jsonl"
-    sign = 1 if improves else -1
-    monkeypatch.setattr(loop, "best_score", lambda run, evaluation: sign * 1000 * run.state.epoch)
+    scores = itertools.count(1000, 1000) if improves else itertools.count(-1000, -1000)
+    monkeypatch.setattr("manyheads.training.epoch_end.best_value", lambda *given: next(scores))
     spy = Spy()
     train(config(tmp_path, **settings, num_epochs=4), resume=True, reporter=spy)
     told = "the new best replaces a model with calibration or thresholds; make them again by"

@@ -16,7 +16,7 @@ import manyheads
 from equal_runs import assert_resumes
 from manyheads.config import TaskConfig, config_text, load_config
 from manyheads.errors import ConfigError, DataError, RequestError
-from manyheads.inference import Backend, Predictor, load_predictor
+from manyheads.inference import Backend, LoadedModel, load_model
 from manyheads.modeling.heads.base import divergence
 from manyheads.modeling.heads.crf import CRF
 from manyheads.tasks import EMBEDDING, LabelSet, Scheme, TagSet, Transitions, kind_of, marginals
@@ -69,12 +69,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The batches that teachers compute: the backend's name and the number of texts."""
     noted: list[tuple[str, int]] = []
 
-    def load(*arguments: Any, **options: Any) -> Predictor:
-        predictor = load_predictor(*arguments, **options)
-        predictor.backend = Noted(predictor.backend, noted)
-        return predictor
+    def load(*arguments: Any, **options: Any) -> LoadedModel:
+        loaded = load_model(*arguments, **options)
+        loaded.predictor.backend = Noted(loaded.predictor.backend, noted)
+        return loaded
 
-    monkeypatch.setattr(sources, "load_predictor", load)
+    monkeypatch.setattr(sources, "load_model", load)
     return noted
 
 

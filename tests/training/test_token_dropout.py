@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from manyheads.config import make_config
-from manyheads.inference import load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.modeling import ModelInputs
 from manyheads.text import TextTokenizer
 from manyheads.training.token_dropout import TokenDropout
@@ -72,6 +72,6 @@ def test_a_step_does_not_see_what_is_hidden(tmp_path: Path, freeze: str) -> None
     assert losses("one", records, ALMOST_ALL) == losses("other", other, ALMOST_ALL)
     assert losses("seen", records, 0) != losses("seen other", other, 0)
     # Evaluation and prediction hide nothing.
-    model = load_predictor(tmp_path / "one" / "saved", backend="torch")
+    model = load_model(tmp_path / "one" / "saved", Runtime("torch")).predictor
     first, second = model.predict(["john lives in rome", "rome rome rome rome"], embed=True)
     assert abs(first.embedding - second.embedding).max() > 1e-3

@@ -22,6 +22,7 @@ from manyheads.inference import Predictor
 from manyheads.inference.backends.pytorch import load_trained
 from manyheads.modeling import epoch_path, load_checkpoint
 from manyheads.modeling.cpu.dropout import Dropout
+from manyheads.storage import change_calibration, read_manifest
 from manyheads.training import train
 from training_setup import Killed, Spy, config, encoder_folder, prepared, sentences, write_records
 
@@ -167,6 +168,24 @@ def test_a_run_from_a_trained_model_is_resumed_without_that_model(
     with pytest.raises(RequestError, match="init_from is None and was"):
         train(config(trained, **(stopped.model_dump(exclude_unset=True) | {"init_from": None})),
               resume=True)  # fmt: skip
+
+
+def test_a_resumed_run_keeps_the_calibrations_that_it_began_with(
+    trained: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(trained / "saved/best", tmp_path / "source"))
+    calibration = {
+        "ece_before": 0.2, "ece": 0.1, "source": "mine",
+        "scores": {"method": "temperature", "temperature": 2.0},
+    }  # fmt: skip
+    change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": calibration}})
+    own = going_on(trained, tmp_path, init_from=str(source), freeze="encoder", num_epochs=2)
+    with pytest.raises(Killed):
+        train(own, reporter=Spy(stop_at(prepared(own).total_steps // 2 + 1)))
+    other = {**calibration, "scores": {"method": "temperature", "temperature": 9.0}}
+    change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": other}})
+    result = train(own, resume=True)
+    assert read_manifest(result.best).calibration["tasks"]["intent"] == calibration
 
 
 def test_carried_tasks_are_evaluated_and_carried_again(trained: Path, tmp_path: Path) -> None:

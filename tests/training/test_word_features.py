@@ -11,7 +11,7 @@ import pytest
 
 from manyheads.config import Config, make_config
 from manyheads.errors import ConfigError, ModelError
-from manyheads.inference import load_predictor
+from manyheads.inference import Runtime, load_model
 from manyheads.storage import read_manifest
 from manyheads.tasks import Scheme, TaskSpec
 from manyheads.text import TextTokenizer
@@ -79,7 +79,7 @@ def test_a_model_tells_words_apart_that_differ_in_case_alone(trained: Path) -> N
     manifest = read_manifest(trained / "saved" / "best")
     assert manifest.config["tasks"]["ner"]["word_features"] == "on"
     assert manifest.tasks[0]["word_features"] == 1
-    predictor = load_predictor(trained / "saved", backend="torch")
+    predictor = load_model(trained / "saved", Runtime("torch")).predictor
     texts = [
         "Will Mary eat in york ?",
         "Will mary eat in York ?",

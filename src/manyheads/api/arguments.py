@@ -123,13 +123,12 @@ def with_layout(settings: Mapping[str, Any], layout: Layout | None) -> dict[str,
             "`layout` has layouts of single files in `own`", expected="one layout for all files",
             fix="Set the others as `format` and `map` of the tasks with these files.",
         )  # fmt: skip
-    said = {"format": layout.format, "map": layout.names, "label_separator": layout.separator}
     if both := [name for name in LAYOUT if name in settings]:
         raise ConfigError(
             f"`layout` is given beside {listing(f'`{name}`' for name in both)}",
             expected="one or the other", fix=f"Say it in `layout` alone: {_AS_LAYOUT}.",
         )  # fmt: skip
-    return {**settings, **dict.fromkeys(LAYOUT), **said}
+    return {**settings, **dict.fromkeys(LAYOUT), "map": {}, **layout.settings()}
 
 
 def warn(text: str) -> None:

@@ -15,6 +15,7 @@ from manyheads.api.models import load
 from manyheads.config import BATCH_TOKENS, Config, make_config, restored_threads, write_config
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, at, option
+from manyheads.inference import Runtime
 from manyheads.storage import StrPath
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def select(
     with ExitStack() as named:
         return chosen_texts(
             named_texts(pool, "pool", named), model, count, tasks=tasks, layout=layout, seed=seed,
-            out=out, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
+            out=out, runtime=Runtime(backend, device, threads, batch_tokens),
             progress=lambda: Counter("Reading", unit="texts", enabled=progress),
         )  # fmt: skip
 

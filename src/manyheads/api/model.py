@@ -12,11 +12,9 @@ from manyheads.api.arguments import warn
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.config import kept_threads
-from manyheads.data.readers import Layout
+from manyheads.data.readers import Layout, have_fields
 from manyheads.errors import RequestError, listing, refuse_one_name, shorten
-from manyheads.inference import LoadedModel, Predictor, Text, read_trust
-from manyheads.inference.predictor import embed_texts
-from manyheads.inference.texts import WhenEmpty
+from manyheads.inference import LoadedModel, Predictor, Text, WhenEmpty, embed_texts, read_trust
 from manyheads.storage import StrPath
 from manyheads.tasks import Prediction, TaskSpec
 from manyheads.tasks.html import table
@@ -190,8 +188,9 @@ class Model:
         `in_scope` if the model has a scope.
 
         Args:
-            texts: strings, lists of tokens, pairs of strings, or a pandas or polars DataFrame.
-            text: the DataFrame's column of texts. A model with a task of pairs reads `text2` too.
+            texts: strings, lists of tokens, pairs of strings, a pandas or polars DataFrame, or
+                records in another form that `train` takes.
+            text: the column or field of texts. A model with a task of pairs reads `text2` too.
             embed: whether to return embeddings as well.
             tasks: the tasks to answer; default: all.
             when_empty: whether a text without words gets an empty prediction (`flag`) or is an
@@ -204,13 +203,18 @@ class Model:
         Raises:
             RequestError: a text, column, task or option is invalid.
         """
-        frame = is_frame(texts)
-        if not frame and text != "text":
+        frame, given = is_frame(texts), texts
+        if frame:
+            given = texts_of(texts, text, self.predictor.pairs)
+        elif have_fields(texts):
+            from manyheads.api.texts import record_texts
+
+            given = record_texts(texts, text, pairs=self.predictor.pairs)
+        elif text != "text":
             raise RequestError(
-                f"`text` is {shorten(text)}, and the texts are no DataFrame",
-                expected="a DataFrame, whose column of texts it names",
+                f"`text` is {shorten(text)}, and the texts have no fields",
+                expected="a DataFrame or records, whose field of texts it names",
             )
-        given = texts_of(texts, text, self.predictor.pairs) if frame else texts
         found = self.predictor.predict(
             given, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,
             thresholds=thresholds, logits=logits,
@@ -273,15 +277,20 @@ class Model:
         """
         from manyheads.api.arguments import messages, refuse_unused
         from manyheads.api.prediction_job import PredictionJob, answer_file, check_output, form_of
-        from manyheads.api.texts import WhenEmpty
+        from manyheads.api.texts import EmptyTexts
 
         if output is None:
             refuse_unused(
                 {"format": format, "resume": resume}, "without `output`",
                 expected="a file to write; without one the predictions are returned",
             )  # fmt: skip
+        if not isinstance(file, str | os.PathLike):
+            raise RequestError(
+                f"the file is a {type(file).__name__}", expected="the path of a file",
+                fix="For data in memory, use `predict`.",
+            )  # fmt: skip
         refuse_one_name("tasks", tasks)
-        treatment = WhenEmpty.named(when_empty)
+        treatment = EmptyTexts.named(when_empty)
         form = form_of(format, output)
         path, used = os.fspath(file), layout or Layout()
         scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
@@ -311,9 +320,41 @@ class Model:
         """
         return self.predictor.predict_proba(texts, task)
 
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """Embed texts as `SentenceTransformer.encode` does: [N, H] float32."""
-        return embed_texts(self.predictor, texts)
+    def encode(
+        self, texts: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
+    ) -> Floats:
+        """Embed texts as `SentenceTransformer.encode` does: [N, H] float32.
+
+        Args:
+            texts: N texts. One without words becomes zeros.
+            prompt_name: the prompt of the encoder to put before each text, by the name that
+                `manyheads info` shows; default: the encoder's default prompt, if it has one.
+            prompt: the prompt itself, in place of one of the encoder's.
+
+        Raises:
+            RequestError: the encoder has no such prompt, or leaves prompts out of the pooling.
+        """
+        predictor = self.predictor
+        if prompt_name is not None or prompt is not None:
+            predictor = predictor.with_prompt(self._prompt(prompt_name, prompt))
+        return embed_texts(predictor, texts)
+
+    def _prompt(self, name: str | None, prompt: str | None) -> str:
+        manifest = self._loaded.manifest
+        reading = self.module.encoder.reading if manifest is None else manifest.reading
+        if prompt is None and name not in reading.prompts:
+            raise RequestError(
+                f"the encoder has no prompt {shorten(name)}",
+                expected=f"one of: {listing(reading.prompts)}" if reading.prompts else "",
+                fix="Name one of its prompts, or give the text of one: prompt=TEXT.",
+            )
+        text = reading.prompts[str(name)] if prompt is None else prompt
+        if text and not reading.include_prompt:
+            raise RequestError(
+                "the encoder leaves prompts out of the pooling, which is not supported",
+                fix="Leave out prompt and prompt_name, or use SentenceTransformer.",
+            )
+        return text
 
     def evaluate(
         self,

@@ -13,10 +13,11 @@ from manyheads.api.arguments import messages, optional_data, refuse_unused
 from manyheads.api.description import Description, describe
 from manyheads.api.model import Model
 from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
-from manyheads.api.texts import WhenEmpty
+from manyheads.api.texts import EmptyTexts
 from manyheads.config import BATCH_TOKENS, restored_threads
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, shorten
+from manyheads.inference import Runtime, load_model
 from manyheads.storage import StrPath
 
 if TYPE_CHECKING:
@@ -46,14 +47,13 @@ def load(
         ModelError: there is no such model, or it is damaged.
         RequestError: the backend or device is unknown or not available.
     """
-    from manyheads.inference import load_model
+    return _load(model, Runtime(backend, device, threads, batch_tokens))
 
-    compute: dict[str, Any] = {
-        "backend": backend, "device": device, "threads": threads, "batch_tokens": batch_tokens
-    }  # fmt: skip
-    loaded = load_model(model, **compute)
+
+def _load(model: StrPath, runtime: Runtime) -> Model:
+    loaded = load_model(model, runtime)
     # The path, not `model`: a name on the hub may be another model later.
-    return Model(partial(load_model, Path(loaded.path).absolute(), **compute), loaded)
+    return Model(partial(load_model, Path(loaded.path).absolute(), runtime), loaded)
 
 
 @restored_threads()
@@ -87,7 +87,8 @@ def predict(
     It loads the model. To predict more than once, load it yourself: `load(model).predict(texts)`.
 
     Args:
-        texts: strings, lists of tokens, pairs of strings, or a DataFrame.
+        texts: strings, lists of tokens, pairs of strings, a DataFrame, or records in another form
+            that `train` takes.
         model: a model folder, a checkpoint, a run's folder, or a name on the hub.
         file: a file of texts in place of them.
         output: where the predictions for a file are written (see `Model.predict_file`). Like
@@ -120,9 +121,7 @@ def predict(
         )
     answers: dict[str, Any] = {"embed": embed, "tasks": tasks, "when_empty": when_empty}
     scoring: dict[str, Any] = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
-    compute: dict[str, Any] = {
-        "backend": backend, "device": device, "threads": threads, "batch_tokens": batch_tokens
-    }  # fmt: skip
+    runtime = Runtime(backend, device, threads, batch_tokens)
     if engine not in ("local", "ray"):
         raise RequestError(f"the engine is {shorten(engine)}", expected="local or ray")
     if engine == "ray":
@@ -134,8 +133,8 @@ def predict(
             None if output is None else os.fspath(output),
             unsupported=[f"`{name}`" for name, value in others.items() if value],
             input_format=None if layout is None else layout.format, embed=embed, tasks=tasks,
-            when_empty=WhenEmpty.named(when_empty), workers=workers, address=ray_address,
-            progress=progress, **compute,
+            when_empty=EmptyTexts.named(when_empty), workers=workers, address=ray_address,
+            progress=progress, runtime=runtime,
         )  # fmt: skip
     refuse_ray_options(workers, ray_address)
     if file is None:
@@ -148,7 +147,7 @@ def predict(
             {"text": text != "text"}, "with a file",
             expected="a DataFrame; `layout` names the fields of a file",
         )  # fmt: skip
-    loaded = load(model, **compute)
+    loaded = _load(model, runtime)
     if file is None:
         return loaded.predict(texts, text=text, **answers, **scoring)
     return loaded.predict_file(

@@ -23,7 +23,7 @@ from manyheads.api.kept_fields import (
     prediction_line,
     write_parquet,
 )
-from manyheads.api.texts import GivenText, WhenEmpty, count_texts, file_texts, has_lines, is_person
+from manyheads.api.texts import EmptyTexts, GivenText, count_texts, file_texts, has_lines, is_person
 from manyheads.data.json_lines import json_line
 from manyheads.data.readers import FORMATS, Layout
 from manyheads.data.readers.text_lines import STDIN
@@ -69,7 +69,7 @@ class PredictionJob:
     form: Form
     embed: bool
     tasks: list[str] | None
-    when_empty: WhenEmpty
+    when_empty: EmptyTexts
     scoring: Mapping[str, Any]
     """The options of `Predictor.predict` about scores."""
     progress: bool = True
@@ -141,7 +141,7 @@ class PredictionJob:
             noted(),
             embed=self.embed,
             tasks=self.tasks,
-            when_empty="refuse" if self.when_empty is WhenEmpty.REFUSE else "flag",
+            when_empty=self.when_empty.of_predictor,
             chunk=chunk,
             after_chunk=after_chunk,
             **self.scoring,
@@ -149,7 +149,7 @@ class PredictionJob:
         for prediction in predictions:
             fields = waiting.popleft()
             # Texts of invisible characters alone come to light only here.
-            is_skipped = prediction.empty and self.when_empty is WhenEmpty.SKIP
+            is_skipped = prediction.empty and self.when_empty is EmptyTexts.SKIP
             answer = replace(prediction, fields=fields) if fields else prediction
             yield None if is_skipped else answer
 

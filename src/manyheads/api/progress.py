@@ -9,7 +9,6 @@ from typing import Any
 
 from manyheads.config import Config
 from manyheads.display import TrainingProgress
-from manyheads.tasks import kind_of
 from manyheads.training import Reporter, StepReport, is_first_process
 from manyheads.training.comparison import ReporterOf
 
@@ -21,7 +20,7 @@ def progress_of(config: Config) -> Reporter:
     """Return the reporter of a run: a bar on a terminal, plain lines elsewhere."""
     if not is_first_process():
         return Reporter()
-    return TrainingProgress({n: kind_of(t.kind).main_metric for n, t in config.tasks.items()})
+    return TrainingProgress()
 
 
 def comparison_progress(shown: bool = True) -> ReporterOf:
@@ -32,9 +31,8 @@ def comparison_progress(shown: bool = True) -> ReporterOf:
         if not shown:
             yield Reporter()
             return
-        main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
         # Standard output is for the comparison; the epochs of its runs are progress.
-        with TrainingProgress(main, results=sys.stderr) as progress:
+        with TrainingProgress(results=sys.stderr) as progress:
             progress.message(f"{title} ({config.save_dir})")
             yield progress
 
@@ -58,7 +56,7 @@ class Calling(Reporter):
     ) -> None:
         self._reporter, self._on_step, self._on_epoch = reporter, on_step, on_epoch
 
-    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
+    def begin(self, total_steps: int, done_steps: int, tasks: Mapping[str, str]) -> None:
         """Forward it."""
         self._reporter.begin(total_steps, done_steps, tasks)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from manyheads.api.texts import WhenEmpty
+from manyheads.api.texts import EmptyTexts
 from manyheads.errors import RequestError, option, refuse_one_name
 
 if TYPE_CHECKING:
+    from manyheads.inference import Runtime
     from manyheads.inference.ray import Written
 
 
@@ -34,11 +35,8 @@ def predict_with_ray(
     input_format: str | None,
     embed: bool,
     tasks: Sequence[str] | None,
-    when_empty: WhenEmpty,
-    backend: str,
-    device: str,
-    threads: int | None,
-    batch_tokens: int,
+    when_empty: EmptyTexts,
+    runtime: Runtime,
     workers: int | None,
     address: str | None,
     progress: bool,
@@ -48,8 +46,7 @@ def predict_with_ray(
     Args:
         model, inputs, output: see there.
         unsupported: the options that were given and that this engine does not have.
-        input_format, embed, tasks, when_empty, backend, device, threads, batch_tokens: see there.
-        workers, address, progress: see there.
+        input_format, embed, tasks, when_empty, runtime, workers, address, progress: see there.
 
     Raises:
         ManyheadsError: the request is at fault.
@@ -78,15 +75,12 @@ def predict_with_ray(
         model,
         inputs,
         output,
+        runtime,
         format=input_format,
-        backend=backend,
-        device=device,
         tasks=tasks,
         embed=embed,
-        when_empty="refuse" if when_empty is WhenEmpty.REFUSE else "flag",
-        skip_empty=when_empty is WhenEmpty.SKIP,
-        batch_tokens=batch_tokens,
-        threads=threads,
+        when_empty=when_empty.of_predictor,
+        skip_empty=when_empty is EmptyTexts.SKIP,
         workers=workers,
         address=address,
         progress=progress,

@@ -12,6 +12,7 @@ from manyheads.config import BATCH_TOKENS
 from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, shorten
+from manyheads.inference import Runtime
 from manyheads.storage import Prefer, StrPath, atomic_file, require_folder
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def evaluate(
         ManyheadsError: the model or the data cannot be used, or have no label in common.
     """
     return evaluate_model(
-        model, data, checkpoint=checkpoint, layout=layout, tasks=tasks, backend=backend,
-        device=device, threads=threads, batch_tokens=batch_tokens, drift=drift, errors=errors,
+        model, data, checkpoint=checkpoint, layout=layout, tasks=tasks,
+        runtime=Runtime(backend, device, threads, batch_tokens), drift=drift, errors=errors,
     )  # fmt: skip
 
 
@@ -144,8 +145,8 @@ def report(
             model, data=optional_data(data, "report", named), against=against,
             suspects=find_suspects(progress) if suspects else None,
             curve=measure_curves(progress) if curve else None, checkpoint=checkpoint,
-            layout=layout, tasks=tasks, slices=slices, backend=backend, device=device,
-            threads=threads, batch_tokens=batch_tokens, drift=drift, warn=warn,
+            layout=layout, tasks=tasks, slices=slices,
+            runtime=Runtime(backend, device, threads, batch_tokens), drift=drift, warn=warn,
         )  # fmt: skip
     if out is not None:
         write_report(found, out, as_markdown=None if format is None else format == "md")

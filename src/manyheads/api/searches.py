@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from manyheads.evaluation.report.curve import MeasureCurves
     from manyheads.evaluation.report.verb import FindSuspects
     from manyheads.evaluation.selection import Selection
+    from manyheads.inference import Runtime
     from manyheads.training.progress import Progress
 
 
@@ -113,8 +114,8 @@ def chosen_texts(
     layout: Layout | None,
     seed: int,
     out: StrPath | None,
+    runtime: Runtime,
     progress: Callable[[], Counter],
-    **compute: Any,
 ) -> Selection:
     """Choose the texts of a pool to label next, and write them as JSON lines.
 
@@ -122,8 +123,8 @@ def chosen_texts(
         pool: the file, or the name of records in memory.
         model, count, tasks, layout, seed: see `manyheads.evaluation.select`.
         out: where to write them; None for nowhere.
+        runtime: what runs the model.
         progress: begins to show progress.
-        **compute: what `load_model` takes.
 
     Raises:
         ManyheadsError: the model or the pool cannot be used.
@@ -132,7 +133,7 @@ def chosen_texts(
     from manyheads.inference import load_model
 
     _check_target(pool, out)
-    loaded = load_model(model, **compute)
+    loaded = load_model(model, runtime)
     with progress() as shown:
         found = select(
             loaded, pool, count, tasks=tasks, layout=layout, seed=seed, advance=shown.advance
@@ -226,10 +227,7 @@ def _config(
 ) -> Config:
     given: dict[str, Any] = {k: v for k, v in settings.items() if v is not None}
     if layout is not None:
-        stated = {
-            "format": layout.format, "map": dict(layout.names), "label_separator": layout.separator
-        }  # fmt: skip
-        given.update({name: value for name, value in stated.items() if value})
+        given.update(layout.settings())
     if tasks is not None:
         given["tasks"] = {n: task.model_dump(exclude_unset=True) for n, task in tasks.items()}
     if config is None:

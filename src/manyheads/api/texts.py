@@ -17,13 +17,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from manyheads.api.kept_fields import other_fields
-from manyheads.data.readers import Layout, is_dataset_name, read_rows
+from manyheads.data.readers import Layout, in_memory, is_dataset_name, read_rows
 from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import STDIN, Line, lines_of, opened
 from manyheads.data.records import SECOND_TEXT, check_text, read_text
 from manyheads.errors import DataError, RequestError, at, listing, option, shorten
-from manyheads.inference import Text, TextPair
+from manyheads.inference import Text, TextPair, WhenEmpty
 from manyheads.tasks.label_values import is_encodable
 
 
@@ -43,15 +43,15 @@ _KINDS_OF_LINES = {
 _PIECE = 1 << 20
 
 
-class WhenEmpty(str, Enum):
-    """The treatment of a text that is empty or only white space."""
+class EmptyTexts(str, Enum):
+    """The treatment of texts that are empty or only white space."""
 
     REFUSE = "refuse"
     FLAG = "flag"
     SKIP = "skip"
 
     @classmethod
-    def named(cls, name: str) -> WhenEmpty:
+    def named(cls, name: str) -> EmptyTexts:
         """Return the treatment of a name.
 
         Raises:
@@ -64,8 +64,13 @@ class WhenEmpty(str, Enum):
             )
         return cls(name)
 
+    @property
+    def of_predictor(self) -> WhenEmpty:
+        """The predictor's own treatment, which leaves out no text."""
+        return "refuse" if self is EmptyTexts.REFUSE else "flag"
 
-def argument_texts(arguments: Iterable[str], when_empty: WhenEmpty) -> list[Text]:
+
+def argument_texts(arguments: Iterable[str], when_empty: EmptyTexts) -> list[Text]:
     """Return the texts that were given as arguments.
 
     Raises:
@@ -85,7 +90,7 @@ def argument_texts(arguments: Iterable[str], when_empty: WhenEmpty) -> list[Text
     return texts
 
 
-def line_texts(lines: Iterable[Line], name: str, when_empty: WhenEmpty) -> Iterator[Text]:
+def line_texts(lines: Iterable[Line], name: str, when_empty: EmptyTexts) -> Iterator[Text]:
     """Yield a text for each line of a stream.
 
     Raises:
@@ -98,7 +103,7 @@ def line_texts(lines: Iterable[Line], name: str, when_empty: WhenEmpty) -> Itera
 
 
 def stdin_texts(
-    when_empty: WhenEmpty,
+    when_empty: EmptyTexts,
     layout: Layout | None = None,
     *,
     pairs: bool = False,
@@ -152,7 +157,7 @@ def stdin_texts(
 def file_texts(
     path: str,
     layout: Layout,
-    when_empty: WhenEmpty,
+    when_empty: EmptyTexts,
     *,
     pairs: bool = False,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
@@ -188,6 +193,22 @@ def file_texts(
         )
         for row in rows:
             yield from _row_texts(row, when_empty, pairs)
+
+
+def record_texts(records: Any, field: str, *, pairs: bool = False) -> list[Text]:
+    """Return the texts of records in memory, as those of a file (see `file_texts`).
+
+    Args:
+        records: records in any form that `in_memory` takes.
+        field: the field of their texts.
+        pairs: whether `text2`, where a record has it, makes a pair with its text.
+
+    Raises:
+        DataError: a record has no text.
+    """
+    layout = Layout() if field == "text" else Layout(names={field: "text"})
+    with in_memory(records, "texts") as name:
+        return [one.text for one in file_texts(name, layout, EmptyTexts.FLAG, pairs=pairs)]
 
 
 def count_texts(path: str, format: str | None) -> int | None:
@@ -226,7 +247,7 @@ def has_lines(path: str) -> bool:
     return Path(path).suffix.lower() == ".txt"
 
 
-def _row_texts(row: Row, when_empty: WhenEmpty, pairs: bool) -> Iterator[GivenText]:
+def _row_texts(row: Row, when_empty: EmptyTexts, pairs: bool) -> Iterator[GivenText]:
     fields = other_fields(row.fields)
     text = row.fields.get("text")
     if isinstance(text, str) and (not text or text.isspace()):
@@ -242,10 +263,10 @@ def _row_texts(row: Row, when_empty: WhenEmpty, pairs: bool) -> Iterator[GivenTe
     yield GivenText(given, fields, row.where)
 
 
-def _kept(text: str, when_empty: WhenEmpty, where: str) -> Iterator[Text]:
-    if (text and not text.isspace()) or when_empty is WhenEmpty.FLAG:
+def _kept(text: str, when_empty: EmptyTexts, where: str) -> Iterator[Text]:
+    if (text and not text.isspace()) or when_empty is EmptyTexts.FLAG:
         yield text
-    elif when_empty is WhenEmpty.REFUSE:
+    elif when_empty is EmptyTexts.REFUSE:
         raise RequestError(
             f"the text is {'only white space' if text else 'empty'}",
             where=where,

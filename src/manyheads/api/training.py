@@ -78,7 +78,7 @@ def train(
     with ExitStack() as named:
         laid_out = with_layout(settings, layout)
         chosen = _train_config(data, config, valid, laid_out, named, resume)
-        model = _run(chosen, resume, overwrite, progress, reporter, on_step, on_epoch)
+        model = run(chosen, resume, overwrite, progress, reporter, on_step, on_epoch)
         if report:
             report_run(model.save_dir, warn)
     return model
@@ -108,9 +108,8 @@ def demo(
     Raises:
         ManyheadsError: a setting or the folder is invalid.
     """
-    values = {**DEMO, **settings, "save_dir": os.fspath(save_dir)}
-    config = load_config(None, values, stored=resume)
-    return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
+    config = demo_config({**settings, "save_dir": os.fspath(save_dir)}, resume)
+    return run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
 def add_head(
@@ -159,20 +158,13 @@ def add_head(
     from manyheads.training import add_head_config
 
     with ExitStack() as named:
-        given = {
-            "train_file": named_data(train_file, "train", named),
-            "valid_file": optional_data(valid_file, "valid", named),
-            "field": field,
-        }
-        own = {"kind": kind, **{name: one for name, one in given.items() if one is not None}}
         config = add_head_config(
-            model,
-            task,
-            {**(task_settings or {}), **own},
-            {**with_layout(settings, layout), "save_dir": os.fspath(save_dir)},
-            resume=resume,
-        )
-        return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
+            model, task, {**with_layout(settings, layout), "save_dir": os.fspath(save_dir)},
+            kind=kind, train_file=named_data(train_file, "train", named),
+            valid_file=optional_data(valid_file, "valid", named), field=field,
+            task_settings=task_settings, resume=resume,
+        )  # fmt: skip
+        return run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
 def distill(
@@ -223,7 +215,7 @@ def distill(
         path = optional_texts(texts, "texts", named)
         chosen = {**with_layout(settings, layout), **files, "save_dir": os.fspath(save_dir)}
         config = distill_config(sources, path, chosen, resume=resume)
-        return _run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
+        return run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
 def add_label(
@@ -248,7 +240,8 @@ def add_label(
         task: the task.
         train_file: examples of the new labels, in memory or a file.
         kept: labelled records of the old labels, from which the new ones are told apart, and on
-            which changed answers are counted; default: the validation data of the run.
+            which changed answers are counted; default: the validation data of the run, and training
+            records where they have few of an old label.
         save_dir: folder of the new model.
         limit: the right answers that may be lost, in percentage points of the kept records, for
             tasks with one class a text; a lower limit also costs the new classes some right
@@ -260,7 +253,7 @@ def add_label(
     Raises:
         ManyheadsError: the model, a file or the folder cannot be used, or no label is new.
     """
-    from manyheads.inference import load_model
+    from manyheads.inference import Runtime, load_model
     from manyheads.training import add_label as verb
 
     with ExitStack() as named:
@@ -274,8 +267,10 @@ def add_label(
             overwrite=overwrite,
             threads=threads,
             report=messages("add-label", progress),
+            warn=warn,
         )
-    return ExtendedModel(result, partial(load_model, result.path.absolute(), threads=threads))
+    runtime = Runtime(threads=threads)
+    return ExtendedModel(result, partial(load_model, result.path.absolute(), runtime))
 
 
 def compare(
@@ -412,19 +407,25 @@ def report_run(save_dir: StrPath, warn: Callable[[str], None]) -> Path | None:
     return path
 
 
-def _run(
+def demo_config(settings: Mapping[str, Any], resume: bool) -> Config:
+    """Return the configuration of the demonstration, with settings laid over it."""
+    return load_config(None, {**DEMO, **settings}, stored=resume)
+
+
+def run(
     config: Config,
     resume: bool,
     overwrite: bool,
-    progress: bool,
-    reporter: Reporter | None,
+    progress: bool = True,
+    reporter: Reporter | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedModel:
+    """Run the training of a configuration (see `train`), and return the best model."""
     # rich draws a number when it is imported.
     state = random.getstate()
     from manyheads.api.progress import Calling, progress_of
-    from manyheads.inference import load_model
+    from manyheads.inference import Runtime, load_model
     from manyheads.training import Reporter
     from manyheads.training import train as verb
 
@@ -438,4 +439,5 @@ def _run(
         result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)
     finally:
         shown.end()
-    return TrainedModel(result, partial(load_model, result.best.absolute(), threads=config.threads))
+    runtime = Runtime(threads=config.threads)
+    return TrainedModel(result, partial(load_model, result.best.absolute(), runtime))

@@ -75,8 +75,8 @@ def add_head(
     """
     from manyheads.training import add_head_config
 
-    given = {"train_file": train_file, "valid_file": valid_file, "field": field}
-    own = {"kind": kind, **{name: value for name, value in given.items() if value is not None}}
-    chosen = overrides_of({**fields, "save_dir": save_dir}, settings or ())
-    configuration = add_head_config(model, task, own, chosen, resume=resume)
+    configuration = add_head_config(
+        model, task, overrides_of({**fields, "save_dir": save_dir}, settings or ()), kind=kind,
+        train_file=train_file, valid_file=valid_file, field=field, resume=resume,
+    )  # fmt: skip
     run_training(configuration, f"Model: {model}", resume=resume, overwrite=overwrite)

@@ -32,7 +32,8 @@ def add_label(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Labelled records of the old labels. Default: the validation data of the run.",
+            help="Labelled records of the old labels. Default: the validation data of the run, and "
+            "training records where they have few of an old label.",
         ),
     ] = None,
     save_dir: Annotated[
@@ -62,5 +63,6 @@ def add_label(
     result = verb(
         model, task, train_file=train_file, kept=kept, save_dir=save_dir, limit=limit,
         overwrite=overwrite, threads=threads, report=lambda text: tell("add-label", text),
+        warn=lambda text: tell("warning", text),
     )  # fmt: skip
     print(f"{printable(str(result))}\nThe new model: {result.path}")

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 
 from manyheads.api.prediction_job import PredictionJob
-from manyheads.api.texts import WhenEmpty, argument_texts
+from manyheads.api.texts import EmptyTexts, argument_texts
 from manyheads.cli.errors import tell
 from manyheads.data.demo import TEXTS
 from manyheads.errors import ManyheadsError
@@ -39,7 +39,7 @@ def converse(job: PredictionJob) -> None:
             tell("error", f"byte {error.object[error.start]:#04x} is not UTF-8")
             continue
         try:
-            for text in argument_texts([line], WhenEmpty.SKIP):
+            for text in argument_texts([line], EmptyTexts.SKIP):
                 for prediction in job.predictions([text], chunk=1):
                     print(job.shown(prediction).decode())
         except ManyheadsError as error:

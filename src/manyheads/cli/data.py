@@ -179,7 +179,7 @@ def select(
 
     found = chosen_texts(
         pool, model, count, tasks=task_names(tasks), layout=data.layout(), seed=seed, out=out,
-        progress=lambda: Counter("Reading", unit="texts"), **vars(compute),
+        runtime=compute.runtime, progress=lambda: Counter("Reading", unit="texts"),
     )  # fmt: skip
     unsure = [one.uncertainty for one in found.chosen]
     print(

@@ -8,7 +8,6 @@ import typer
 
 from manyheads.cli.options import Overwrite, Resume, Settings, overrides_of
 from manyheads.cli.train import run_training
-from manyheads.config import load_config
 from manyheads.data.demo import SETTINGS, TEXTS
 from manyheads.display.tables import printable
 from manyheads.tasks import two_lines
@@ -31,13 +30,10 @@ def demo(
     Is a sentence a question or a statement, and which persons and places does it mention? The data
     come with the package.
     """
-    overrides = {**SETTINGS, **overrides_of({"save_dir": save_dir}, settings or ())}
-    config = load_config(None, overrides, stored=resume)
-    run_training(config, "The demonstration", resume=resume, overwrite=overwrite)
+    from manyheads.api.training import demo_config
 
-    from manyheads.inference import load_predictor
-
-    predictor = load_predictor(config.save_dir)
+    config = demo_config(overrides_of({"save_dir": save_dir}, settings or ()), resume)
+    model = run_training(config, "The demonstration", resume=resume, overwrite=overwrite)
     print("\nSentences with names and places that the model has not seen:\n")
-    for prediction in predictor.predict(TEXTS):
+    for prediction in model.predict(TEXTS):
         print(f"{printable(prediction.text)}\n{two_lines(prediction)}\n")

@@ -51,7 +51,7 @@ def evaluate(
         require_folder(errors)
     report = run(
         model, layout=data.layout(), warn=lambda text: tell("warning", text),
-        **scoring.arguments(), **vars(compute),
+        runtime=compute.runtime, **scoring.arguments(),
     )  # fmt: skip
     if model is None:
         tell_which(Path(report.model))

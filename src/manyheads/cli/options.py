@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
@@ -28,6 +28,9 @@ from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, listing, nearest
 from manyheads.storage import Prefer, json_bytes, write_json
 from manyheads.tasks import known_kinds
+
+if TYPE_CHECKING:
+    from manyheads.inference import Runtime
 
 DEFAULT_MODEL = "saved_model"
 
@@ -173,6 +176,13 @@ class ComputeOptions:
     device: Device = "auto"
     threads: Threads = None
     batch_tokens: BatchTokens = BATCH_TOKENS
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the model."""
+        from manyheads.inference import Runtime
+
+        return Runtime(**vars(self))
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from manyheads.api.prediction_job import Form, PredictionJob, answer_file, check_output, form_of
 from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
-from manyheads.api.texts import GivenText, WhenEmpty, argument_texts, is_person, stdin_texts
+from manyheads.api.texts import EmptyTexts, GivenText, argument_texts, is_person, stdin_texts
 from manyheads.cli.conversation import converse, show_examples
 from manyheads.cli.errors import tell
 from manyheads.cli.options import (
@@ -36,6 +36,9 @@ from manyheads.cli.ray_engine import (
     Workers,
 )
 from manyheads.errors import ModelError, RequestError, counted, listing, shorten
+
+if TYPE_CHECKING:
+    from manyheads.inference import Predictor, Runtime
 
 # Seconds without input after which the command reports what it waits for.
 _PATIENCE = 2.0
@@ -142,9 +145,9 @@ def predict(
     ] = False,
     tasks: Tasks = None,
     when_empty: Annotated[
-        WhenEmpty,
+        EmptyTexts,
         typer.Option(help="A text without words ends the command, is answered, or is left out."),
-    ] = WhenEmpty.REFUSE,
+    ] = EmptyTexts.REFUSE,
     compute: _EngineOptions,
     engine: EngineOption = Engine.LOCAL,
     workers: Workers = None,
@@ -168,39 +171,20 @@ def predict(
             unsupported=_not_with_ray(source, form_named, resume, scoring),
             input_format=source.format, embed=embed, tasks=task_names(tasks),
             when_empty=when_empty, workers=workers, address=ray_address,
-            progress=is_person(sys.stderr), **vars(compute),
+            progress=is_person(sys.stderr), runtime=compute.runtime,
         )  # fmt: skip
         files = counted(written.files, "file")
         tell("note", f"{counted(written.rows, 'row')} in {files}: {written.output}")
         return
     refuse_ray_options(workers, ray_address)
-    if file is None and (unused := listing(_layout_options(source, format=True))):
-        raise RequestError(
-            f"{unused} without --file",
-            expected="a file, or - for standard input; texts among the arguments and lines have no "
-            "layout",
-            fix=f"Add --file, or leave out {unused}.",
-        )
+    if file is None:
+        _refuse_layout(source)
     output = None if to is None else Path(to)
     form = form_named or form_of(None, output)
     check_output(form, file, output, resume, scoring)
     texts = argument_texts(given, when_empty)
-
-    from manyheads.inference import load_predictor
-
-    doubtful = None
-    if not model and given and given == arguments and _is_word(given[0]):
-        doubtful = given[0]  # read as a text, but perhaps meant as a model
-    try:
-        predictor = load_predictor(
-            name, alone=bool(given), warn=lambda text: tell("warning", text), **vars(compute)
-        )
-    except ModelError as error:
-        if doubtful is None or Path(name).exists():
-            raise
-        raise _neither(doubtful, name) from error
-    if doubtful is not None and len(given) > 1:
-        tell("note", f"model {name}; {shorten(doubtful)} is read as a text")
+    doubtful = not model and given == arguments and bool(given) and _is_word(given[0])
+    predictor = _load(name, compute.runtime, given, doubtful)
     job = PredictionJob(predictor, form, embed, task_names(tasks), when_empty, scoring)
     job.check_tasks()
     if given:
@@ -212,6 +196,48 @@ def predict(
         )  # fmt: skip
     else:
         _answer_input(job, output)
+
+
+def _load(name: str, runtime: Runtime, texts: Sequence[str], doubtful: bool) -> Predictor:
+    """Load the model; say so where a text may be meant as one.
+
+    Args:
+        name: the model.
+        runtime: what runs it.
+        texts: the texts among the arguments.
+        doubtful: whether the first of them may be meant as a model.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+    """
+    from manyheads.inference import load_model
+
+    try:
+        loaded = load_model(
+            name, runtime, alone=bool(texts), warn=lambda text: tell("warning", text)
+        )
+    except ModelError as error:
+        if not doubtful or Path(name).exists():
+            raise
+        raise _neither(texts[0], name) from error
+    if doubtful and len(texts) > 1:
+        tell("note", f"model {name}; {shorten(texts[0])} is read as a text")
+    return loaded.predictor
+
+
+def _refuse_layout(source: TextOptions) -> None:
+    """Refuse the options for how a file is laid out, without a file.
+
+    Raises:
+        RequestError: one was given.
+    """
+    if unused := listing(_layout_options(source, format=True)):
+        raise RequestError(
+            f"{unused} without --file",
+            expected="a file, or - for standard input; texts among the arguments and lines have no "
+            "layout",
+            fix=f"Add --file, or leave out {unused}.",
+        )
 
 
 def _not_with_ray(

@@ -96,7 +96,7 @@ def report(
         model, against=against, suspects=find_suspects() if suspects else None,
         curve=measure_curves() if curve else None, layout=data.layout(),
         slices=task_names(slices) or (), warn=lambda text: tell("warning", text),
-        **scoring.arguments(), **vars(compute),
+        runtime=compute.runtime, **scoring.arguments(),
     )  # fmt: skip
     if name == "-":
         sys.stdout.flush()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +14,7 @@ import typer
 
 from manyheads.cli.errors import catching
 from manyheads.cli.options import InputOptions, takes_groups
-from manyheads.errors import RequestError
 from manyheads.server import ServerSettings
-from manyheads.storage import explained
 
 _STEP_SECONDS = 1.0
 """How long a stopped server waits for the threads that still compute."""
@@ -55,51 +55,39 @@ def serve(
     timeout: Annotated[float, typer.Option(help=_help("timeout"))] = _DEFAULTS.timeout,
     api_keys: Annotated[
         Path | None,
-        typer.Option(help="File with the accepted keys, one per line. Default: no key is needed."),
+        typer.Option(
+            help="File with the accepted keys, one per line; SIGHUP reads it again. Default: no "
+            "key is needed."
+        ),
     ] = None,
     cors_origin: Annotated[list[str] | None, typer.Option(help=_help("cors_origins"))] = None,
     log_format: Annotated[str, typer.Option(help=_help("log_format"))] = _DEFAULTS.log_format,
     log_texts: Annotated[bool, typer.Option(help=_help("log_texts"))] = _DEFAULTS.log_texts,
 ) -> None:
     """Serve models over HTTP: classes, entities and the embedding from one pass of the encoder."""
+    if threading.current_thread() is threading.main_thread():
+        # Nothing is loaded yet that could be loaded again. The server sets its own handler.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from manyheads.server import serve as run
-    from manyheads.server import wait_for_lanes
-
-    keys = () if api_keys is None else _read_keys(api_keys)
+    from manyheads.server import wait_for_threads
 
     def work() -> int:
         run(
             *(models or ()), report=typer.echo, host=host, port=port, threads=threads,
             examples=examples, layout=data.layout(),
             max_body=max_body, max_texts=max_texts, max_characters=max_characters,
-            max_queue=max_queue, max_connections=max_connections, timeout=timeout, api_keys=keys,
+            max_queue=max_queue, max_connections=max_connections, timeout=timeout,
+            api_keys=() if api_keys is None else api_keys,
             cors_origins=tuple(cors_origin or ()), log_format=log_format, log_texts=log_texts,
         )  # fmt: skip
         return 0
 
     status = catching(work)
     was_stopped = status > 128
-    if was_stopped and not wait_for_lanes(_STEP_SECONDS):
+    if was_stopped and not wait_for_threads(_STEP_SECONDS):
         # A library that computes while the interpreter ends would abort the process.
         with suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
     raise typer.Exit(status)
-
-
-def _read_keys(path: Path) -> tuple[str, ...]:
-    try:
-        with explained(path, "read"):
-            # Some editors begin a file with a byte-order mark.
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise RequestError(
-            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}",
-            expected="one key per line, as text in UTF-8",
-            fix="Save the file as UTF-8.",
-        ) from error
-    keys = tuple(line.strip() for line in lines if line.strip())
-    if not keys:
-        raise RequestError(f"{path} has no key", expected="one key per line")
-    return keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -22,7 +22,10 @@ from manyheads.cli.options import (
 from manyheads.config import Config, key_groups
 from manyheads.data.starting_config import starting_defaults
 from manyheads.errors import counted
-from manyheads.tasks import kind_of
+
+if TYPE_CHECKING:
+    from manyheads.api.model import TrainedModel
+    from manyheads.training import TrainResult
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -81,22 +84,25 @@ def train(
         print(f"Report: {path}")
 
 
-def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> None:
+def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -> TrainedModel:
     """Train, show the progress under a title, and print where the best model is."""
-    from manyheads.display import TrainingProgress
-    from manyheads.display.tables import printable
+    from manyheads.api.progress import progress_of
+    from manyheads.api.training import run
     from manyheads.modeling import keep_freed_memory
     from manyheads.training import is_first_process
-    from manyheads.training import train as run
 
     keep_freed_memory()
-    if not is_first_process():
-        run(config, resume=resume, overwrite=overwrite)
-        return
-    main = {name: kind_of(task.kind).main_metric for name, task in config.tasks.items()}
-    with TrainingProgress(main) as progress:
-        progress.message(title)
-        result = run(config, resume=resume, overwrite=overwrite, reporter=progress)
+    progress = progress_of(config)
+    progress.message(title)
+    model = run(config, resume, overwrite, reporter=progress)
+    if is_first_process():
+        _print_result(model.result)
+    return model
+
+
+def _print_result(result: TrainResult) -> None:
+    from manyheads.display.tables import printable
+
     print(f"Best model: epoch {result.best_epoch}, score {result.best_score:.4f}, {result.best}")
     for task, folder in result.best_of.items():
         print(f"Best model for {task}: {folder}")

@@ -56,6 +56,8 @@ class Setting:
     """Whether only trained models set it; help and documentation leave it out."""
     first: bool = False
     """Whether the help lists it among the most important settings."""
+    layout: bool = False
+    """Whether it states how data files are laid out."""
 
 
 FREE = Setting(resume="differ", processes="differ")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from manyheads.config.fields import Strict, default_of
+from manyheads.config.fields import Strict, default_of, fields_where
 from manyheads.tasks import kind_of, known_kinds
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def changed(section: Strict, options: Iterable[str]) -> list[str]:
 
 
 NECK = ("neck_size", "neck_layers")
-LAYOUT = ("format", "map", "label_separator")
 
 TASK_CHECKS: tuple[Check[TaskConfig], ...] = (
     Check(
@@ -76,10 +75,10 @@ TASK_CHECKS: tuple[Check[TaskConfig], ...] = (
     ),
     Check(
         "a layout of a task's own is for its own files",
-        lambda t: t.train_file is None and t.valid_file is None and bool(changed(t, LAYOUT)),
+        lambda t: t.train_file is None and t.valid_file is None and bool(_own_layout(t)),
         lambda t: (
-            f"`{changed(t, LAYOUT)[0]}` is for the task's own files, and it has none; set its "
-            f"`train_file` or `valid_file`, or `{changed(t, LAYOUT)[0]}` for all files"
+            f"`{_own_layout(t)[0]}` is for the task's own files, and it has none; set its "
+            f"`train_file` or `valid_file`, or `{_own_layout(t)[0]}` for all files"
         ),
     ),
     Check(
@@ -118,3 +117,8 @@ def _foreign(task: TaskConfig) -> list[str]:
     """Return the options that are set and that only other kinds have."""
     own = kind_of(task.kind).options
     return [n for n in changed(task, type(task).model_fields) if n not in own and _takers(n)]
+
+
+def _own_layout(task: TaskConfig) -> list[str]:
+    """Return the settings that say how the task's own files are laid out."""
+    return changed(task, fields_where(type(task), lambda setting: setting.layout))

@@ -30,6 +30,7 @@ from manyheads.tasks.label_values import usual_form
 OWN = Setting(warm_start="own")
 READING = Setting(warm_start="own", resume="differ")
 """How records are read: a resumed run compares the result, by checksum."""
+LAYOUT = replace(READING, layout=True)
 KEPT = Setting(warm_start="inherited")
 TRAINING = Setting(warm_start="training")
 SHARE = Setting(warm_start="training", compare="several")
@@ -66,14 +67,14 @@ class TaskConfig(Strict):
     valid_file: Annotated[str | None, VALID_FILE] = None
     """Validation records for this task only. Default: the common `valid_file`, or a part of the
     task's training records that is held out."""
-    format: Annotated[str | None, READING] = None
+    format: Annotated[str | None, LAYOUT] = None
     """The format of this task's own files. Default: the common `format`."""
     map: Annotated[
-        dict[str, str] | None, BeforeValidator(pairs), replace(READING, allowed=RENAMING)
+        dict[str, str] | None, BeforeValidator(pairs), replace(LAYOUT, allowed=RENAMING)
     ] = None
     """The fields or columns of this task's own files, each with the field that it is read as
     ({sentence: text, topic: label}). Default: the common `map` and fields."""
-    label_separator: Annotated[str | None, READING] = Field(default=None, min_length=1)
+    label_separator: Annotated[str | None, LAYOUT] = Field(default=None, min_length=1)
     """The separator of several labels in one cell of this task's own files. Default: the common
     `label_separator`."""
     weight: Annotated[Float, SHARE] = Field(default=1.0, ge=0)

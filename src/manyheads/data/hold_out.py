@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import category, normalize
 
-from manyheads.config import Config, TaskConfig, stored_config
+from manyheads.config import Config, TaskConfig, fields_where, stored_config
 from manyheads.data.json_lines import json_line
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import (
@@ -163,7 +163,7 @@ def _own_layout(task: TaskConfig) -> list[str]:
     return [name for name in LAYOUT if getattr(task, name, None) is not None]
 
 
-LAYOUT = ("format", "text_field", "text2_field", "tokens_field", "map", "label_separator")
+LAYOUT = fields_where(Config, lambda setting: setting.layout)
 """The settings that state how files are laid out."""
 
 

@@ -308,7 +308,7 @@ def _hints(
         f"for several classes in a cell: {_separated(task.values.name, mark, layout)}"
         for task in found
         if not task.values.lists
-        and not task.values.paired
+        and not task.values.is_paired
         and (task.values.name == "labels" or "labels" not in columns)
         for joined, mark in _joined_classes(task.values)[:1]
     ]
@@ -400,7 +400,7 @@ def _indicators(columns: Mapping[str, FieldValues]) -> str:
         for name, values in columns.items()
         if values.wholes == values.records
         and (values.low, values.high) == (0, 1)
-        and not values.paired
+        and not values.is_paired
     ]
     if len(found) < 2:
         return ""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, stored_config
-from manyheads.data.readers import Layout, is_dataset_name, without_split
+from manyheads.data.readers import Layout, is_dataset_name, is_in_memory, without_split
+from manyheads.data.records import Record, read_records
 from manyheads.errors import RequestError, option
 from manyheads.storage import BEST, StrPath
+from manyheads.tasks import LabelSet
 
 _FILES = ("train_file", "valid_file", "files")
 
@@ -29,22 +32,41 @@ def located(config: Config, model: StrPath) -> Config:
     return config if found == values else stored_config(found)
 
 
+def anchored(config: Config) -> Config:
+    """Return a configuration whose paths of data do not depend on the working directory."""
+
+    def place(path: str) -> str:
+        is_name = is_dataset_name(path) or is_in_memory(path)
+        return path if is_name else os.fspath(Path(path).resolve())
+
+    return stored_config(_placed(config.model_dump(exclude_unset=True), place))
+
+
 def locate(values: dict[str, Any], model: StrPath) -> dict[str, Any]:
     """Return the values of a configuration with the paths of `located`."""
     saved = Path(values.get("save_dir") or Config.model_fields["save_dir"].default).absolute()
     run = run_folder(model)
 
-    def place(path: Any) -> Any:
-        if isinstance(path, list | tuple):
-            return type(path)(map(place, path))
-        if path is None or is_dataset_name(path) or not _is_in(path, saved):
+    def place(path: str) -> str:
+        if is_dataset_name(path) or not _is_in(path, saved):
             return path
         there = run / Path(path).absolute().relative_to(saved)
         moved = there != Path(path).resolve() and without_split(os.fspath(there))[0]
         return os.fspath(there) if moved and Path(moved).exists() else path
 
+    return _placed(values, place)
+
+
+def _placed(values: dict[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    """Return the values of a configuration with other paths of data, for the tasks too."""
+
+    def other(path: Any) -> Any:
+        if isinstance(path, list | tuple):
+            return type(path)(map(other, path))
+        return None if path is None else place(os.fspath(path))
+
     def placed(fields: dict[str, Any]) -> dict[str, Any]:
-        return {k: place(v) if k in _FILES else v for k, v in fields.items()}
+        return {k: other(v) if k in _FILES else v for k, v in fields.items()}
 
     tasks = {name: placed(task) for name, task in (values.get("tasks") or {}).items()}
     return placed(values) | ({"tasks": tasks} if tasks else {})
@@ -68,8 +90,42 @@ def may_open(path: str, config: Config, model: StrPath) -> bool:
     return run == Path(config.save_dir).resolve() or _is_in(Path(path).resolve(), run.parent)
 
 
-def refuse_layout_alone(layout: Layout | None, data: StrPath | None) -> None:
+def training_records(
+    config: Config, label_sets: Mapping[str, LabelSet], model: StrPath
+) -> Iterator[Record]:
+    """Read a model's training data, without files that are missing or may not be opened unasked.
+
+    Args:
+        config: the configuration that the model was trained with.
+        label_sets: the labels of the tasks to read. Records may have others.
+        model: the model's folder or checkpoint.
+
+    Raises:
+        DataError: a record cannot be read.
+    """
+    for path, tasks in located(config, model).train_files().items():
+        settings = {name: config.tasks[name] for name in tasks if name in label_sets}
+        is_there = Path(without_split(path)[0]).exists()
+        if settings and is_there and may_open(path, config, model):
+            yield from read_records(
+                path, settings, label_sets, layout=Layout.of(config), allow_unseen=True
+            )
+
+
+def refuse_layout_alone(
+    layout: Layout | None,
+    data: StrPath | None,
+    *,
+    name: str = "",
+    otherwise: str = ": the validation files are read as the model's configuration says",
+) -> None:
     """Do nothing unless a layout is given without the data that it is for.
+
+    Args:
+        layout: the layout.
+        data: the data.
+        name: the option that names the data; default, that of a file to score on.
+        otherwise: what happens without data, for the message.
 
     Raises:
         RequestError: it is.
@@ -77,9 +133,8 @@ def refuse_layout_alone(layout: Layout | None, data: StrPath | None) -> None:
     if data is None and layout not in (None, Layout()):
         raise RequestError(
             "the layout of a file is given, but no file",
-            expected="both or neither: the validation files are read as the model's configuration "
-            "says",
-            fix=f"Name the file: {option('--file FILE', '`data`')}.",
+            expected=f"both or neither{otherwise}",
+            fix=f"Name the file: {name or option('--file FILE', '`data`')}.",
         )
 
 

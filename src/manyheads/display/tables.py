@@ -190,9 +190,8 @@ def _overview(
         if kind.table_note
     ]
     notes += [f"{name}: {_trusted(found)}" for name, found in confidence.items()]
-    notes.append(
-        f"frame accuracy (every task of a record right): {evaluation['frame_accuracy']:.4f}"
-    )
+    if (frames := evaluation["frame_accuracy"]) is not None:
+        notes.append(f"frame accuracy (every task of a record right): {frames:.4f}")
     return Section(
         f"Evaluation of {counted(evaluation['records'], 'record')}", table, "\n".join(notes)
     )

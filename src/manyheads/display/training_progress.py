@@ -57,7 +57,6 @@ class TrainingProgress(Reporter):
     display; `begin` starts it.
 
     Args:
-        main: each task's main metric, for the table.
         file: the stream for progress. Default: standard error.
         results: the stream for tables. Default: standard output.
         interval: seconds between plain lines if `file` is not a terminal.
@@ -66,14 +65,13 @@ class TrainingProgress(Reporter):
 
     def __init__(
         self,
-        main: Mapping[str, str],
         *,
         file: TextIO | None = None,
         results: TextIO | None = None,
         interval: float = PLAIN_INTERVAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._table = EpochTable(main)
+        self._table = EpochTable({})
         self._shown = 0
         self._results = results
         self._clock = clock
@@ -92,8 +90,15 @@ class TrainingProgress(Reporter):
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
-        """Start the display of a run, or of a run that continues after `done_steps`."""
+    def begin(self, total_steps: int, done_steps: int, tasks: Mapping[str, str]) -> None:
+        """Start the display of a run, or of a run that continues after `done_steps`.
+
+        Args:
+            total_steps: optimiser steps of the run.
+            done_steps: those of them that are done.
+            tasks: each task's main metric, for the table.
+        """
+        self._table = EpochTable(tasks)
         self._total, self._done = total_steps, done_steps
         self._paces = {task: _TaskPace() for task in tasks}
         self._last = None

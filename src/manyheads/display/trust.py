@@ -5,6 +5,7 @@ from __future__ import annotations
 from manyheads.display.tables import MAX_LABELS, Section, cell, make_table, share
 from manyheads.errors import counted, option
 from manyheads.evaluation import CalibrationReport, FoundThresholds, ThresholdReport
+from manyheads.tasks.results import percent_of
 
 
 def calibration_table(report: CalibrationReport) -> Section:
@@ -41,7 +42,7 @@ def _thresholds(report: ThresholdReport, name: str, found: FoundThresholds) -> S
             cell(label), share(one.score), f"{one.answers:,}", share(one.right / one.answers),
             share(one.low),
         )  # fmt: skip
-    note = f"{found.task.coverage:.0%} of the answers reach the threshold of all labels"
+    note = f"{percent_of(found.task.coverage)} of the answers reach the threshold of all labels"
     if found.raised:
         note += f"; {counted(len(found.raised), 'label')} without enough answers have a higher one"
     return Section(title, table, note)

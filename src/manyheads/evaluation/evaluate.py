@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import BATCH_TOKENS, TaskConfig, restored_threads
+from manyheads.config import TaskConfig, restored_threads
 from manyheads.data.own_files import located, may_open, refuse_layout_alone
 from manyheads.data.readers import Layout, read_rows, without_split
 from manyheads.data.readers.memory import is_in_memory
@@ -27,7 +27,7 @@ from manyheads.errors import (
 )
 from manyheads.evaluation.drift import measure_drift
 from manyheads.evaluation.scoring import Outcomes, score
-from manyheads.inference import LoadedModel, load_model
+from manyheads.inference import LoadedModel, Runtime, load_model
 from manyheads.storage import Prefer, StrPath
 from manyheads.tasks import LabelSet
 from manyheads.tasks.html import table
@@ -99,10 +99,7 @@ def evaluate(
     data: StrPath | None = None,
     layout: Layout | None = None,
     tasks: Sequence[str] | None = None,
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    runtime: Runtime = Runtime(),
     drift: bool = True,
     keep: Sequence[str] = (),
     warn: Callable[[str], None] = lambda text: None,
@@ -111,17 +108,14 @@ def evaluate(
 
     Args:
         model: a model folder, a checkpoint, or a run's folder; default, `saved_model`. Or a model
-            that is loaded, with its own backend, device and threads.
+            that is loaded.
         checkpoint: which model of a run's folder is scored; default, the best one, or the latest
             if no model is named.
         data: any labelled file; default, the validation files that the model was chosen on.
         layout: how `data` are laid out, where content and names do not show it; validation files
             are read as the model's configuration says.
         tasks: the tasks to score; default, all that the data have labels for.
-        backend: the runtime; `auto` takes the fastest.
-        device: see `manyheads.modeling.devices.choose_device`.
-        threads: processor threads; default, all cores.
-        batch_tokens: sub-tokens of a batch, padding included.
+        runtime: what runs the model, unless it is loaded; its threads run the original encoder too.
         drift: whether to compare the embedding with the original encoder's on some of the
             records.
         keep: fields by which scores are compared; the records keep their values (`Record.kept`).
@@ -135,9 +129,8 @@ def evaluate(
     else:
         prefer = checkpoint or ("latest" if model is None else "best")
         loaded = load_model(
-            "saved_model" if model is None else model, prefer=prefer, backend=backend,
-            device=device, threads=threads, batch_tokens=batch_tokens, warn=warn,
-        )  # fmt: skip
+            "saved_model" if model is None else model, runtime, prefer=prefer, warn=warn
+        )
     notes: list[str] = []
 
     def note(message: str) -> None:
@@ -153,7 +146,7 @@ def evaluate(
     records = [record for some, _ in sets for record in some]
     moved: DriftMetrics | str = "it was not asked for"
     if drift:
-        moved = measure_drift(loaded.predictor, loaded.config, records, threads)
+        moved = measure_drift(loaded.predictor, loaded.config, records, runtime.threads)
     if not isinstance(moved, str):
         evaluation["drift"] = moved
     return EvaluationReport(

@@ -79,7 +79,7 @@ class TaskOutcomes:
     def add(self, record: Record, result: Result | float, row: int = 0) -> bool | None:
         """Add a labelled record; return whether the whole prediction is right.
 
-        None if the kind's results are neither right nor wrong.
+        None if there is nothing to compare, or the kind's results are neither right nor wrong.
 
         Args:
             record: the record.
@@ -92,7 +92,8 @@ class TaskOutcomes:
         self.predicted.append(predicted)
         self.scores.append(self.kind.answer_scores(label, result))
         self.rows.append(row)
-        return bool(gold == predicted) if self.kind.decides else None
+        decides = self.kind.decides and self.kind.compares(label, gold, predicted)
+        return bool(gold == predicted) if decides else None
 
     def keep(
         self, record: Record, result: Recorded | Result | float, inputs: Inputs | None
@@ -166,8 +167,8 @@ class Outcomes:
 
     tasks: dict[str, TaskOutcomes]
     correct: dict[str, list[bool | None]]
-    """By task and record, whether the whole prediction is right; None for an unlabelled record or a
-    pair of sentences."""
+    """By task and record, whether the whole prediction is right; None where there is no label, or
+    the answer is a number."""
     records: int = 0
 
     @property

@@ -18,7 +18,7 @@ from manyheads.tasks.metrics import Ratio, shares
 Floats = NDArray[np.float64]
 
 _LEVEL = 0.95
-"""The confidence level of intervals over sentences."""
+"""The confidence level of intervals."""
 # Numbers drawn at once; bounds the memory of a bootstrap (8 bytes each).
 _DRAWN_AT_ONCE = 4_000_000
 
@@ -63,25 +63,23 @@ class PairedDifference:
     level: float
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval:
-    """Return the mean of a few runs, such as those of different seeds, with its interval.
+def mean_interval(values: Sequence[float]) -> MeanInterval:
+    """Return the mean of a few runs, such as those of different seeds, with its 95 % interval.
 
     For the difference of two options, pass the difference of each pair of runs. The interval is
     Student's t with n - 1 degrees of freedom.
 
     Raises:
-        ValueError: there is no value, or `level` is not between 0 and 1.
+        ValueError: there is no value.
     """
     if not values:
         raise ValueError("no values to take a mean of")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; it must be between 0 and 1")
     mean, count = fmean(values), len(values)
     if count == 1:
-        return MeanInterval(mean, None, None, None, count, level)
+        return MeanInterval(mean, None, None, None, count, _LEVEL)
     deviation = stdev(values)
-    margin = t_quantile((1 + level) / 2, count - 1) * deviation / math.sqrt(count)
-    return MeanInterval(mean, deviation, mean - margin, mean + margin, count, level)
+    margin = t_quantile((1 + _LEVEL) / 2, count - 1) * deviation / math.sqrt(count)
+    return MeanInterval(mean, deviation, mean - margin, mean + margin, count, _LEVEL)
 
 
 def share_interval(count: int, total: int) -> tuple[float, float]:

@@ -29,21 +29,21 @@ from manyheads.evaluation.calibration import (
     folds_of,
 )
 from manyheads.evaluation.evaluate import labelled_sets
-from manyheads.evaluation.scoring import Outcomes, TaskOutcomes, score
+from manyheads.evaluation.scoring import TaskOutcomes, score
 from manyheads.evaluation.thresholds import FoundThresholds, find_thresholds
 from manyheads.inference import (
     INT8,
     LoadedModel,
     Predictor,
+    Runtime,
     exported_backends,
     load_exported,
     load_model,
-    scope_files,
+    store_calibration,
 )
 from manyheads.storage import (
     Manifest,
     StrPath,
-    add_files,
     change_calibration,
     is_model_folder,
     read_manifest,
@@ -174,39 +174,23 @@ def calibrate(
         )
     backends = {}
     for backend in (one for one in INT8 if one in exported_backends(manifest)):
-        predictor = load_exported(
-            manifest, backend, threads=threads, batch_tokens=batch_tokens, warn=warn
-        )
+        runtime = Runtime(backend, threads=threads, batch_tokens=batch_tokens)
+        predictor = load_exported(manifest, runtime, warn=warn)
         backends[backend] = fit_calibrations(score(predictor, sets, evidence=True), source)
     report = CalibrationReport(loaded.path, fitted, backends)
-    files_of_scope, scope = _fitted_scope(loaded.predictor, outcomes, unknown, source, warn)
+    strange = [] if unknown is None else _strange(loaded.predictor, outcomes.scope_task, unknown)
+    scope = fit_scope_of(outcomes, unknown=strange)
+    if scope is None and unknown is not None:
+        warn("whether texts are in scope cannot be known: that needs a task of exclusive classes, "
+             "with two records of at least three classes and 60 in all")  # fmt: skip
 
     def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
         own = report.to_json()
         # A graph that was exported meanwhile keeps its own calibrations.
-        return {**own, "backends": {**known.get("backends", {}), **own["backends"]}, **scope}
+        return {**own, "backends": {**known.get("backends", {}), **own["backends"]}}
 
-    add_files(manifest, files_of_scope, calibration=change)
+    store_calibration(manifest, change, scope, source, len(strange))
     return report
-
-
-def _fitted_scope(
-    predictor: Predictor,
-    outcomes: Outcomes,
-    unknown: StrPath | None,
-    source: str,
-    warn: Warn,
-) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Fit the scope of a model's texts; return its file and its entry in the manifest, if any."""
-    strange = [] if unknown is None else _strange(predictor, outcomes.scope_task, unknown)
-    scope = fit_scope_of(outcomes, unknown=strange)
-    if scope is None:
-        if unknown is not None:
-            warn("whether texts are in scope cannot be known: that needs a task of exclusive "
-                 "classes, with two records of at least three classes and 60 in all")  # fmt: skip
-        return {}, {}
-    entry = {"task": scope.task, "source": source, "unknown": len(strange)}
-    return scope_files(scope), {"scope": entry}
 
 
 def _strange(
@@ -320,10 +304,8 @@ def _calibrated(
 def _loaded(manifest: Manifest, threads: int | None, batch_tokens: int, warn: Warn) -> LoadedModel:
     """Load a model with the backend that computes in float32: an exported graph if it has one."""
     exact = (one for one in exported_backends(manifest) if one not in INT8)
-    return load_model(
-        manifest.folder, backend=next(exact, "torch"), threads=threads,
-        batch_tokens=batch_tokens, warn=warn,
-    )  # fmt: skip
+    runtime = Runtime(next(exact, "torch"), threads=threads, batch_tokens=batch_tokens)
+    return load_model(manifest.folder, runtime, warn=warn)
 
 
 def _model_folder(model: StrPath) -> Manifest:

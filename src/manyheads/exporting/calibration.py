@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 
 from manyheads.config import Config
-from manyheads.data.own_files import located, may_open
-from manyheads.data.readers import Layout, without_split
-from manyheads.data.records import Record, read_records
+from manyheads.data.own_files import training_records
+from manyheads.data.records import Record
 from manyheads.errors import DataError
 from manyheads.exporting.gate import RecordSets
 from manyheads.sampling import spread
 from manyheads.storage import StrPath
-from manyheads.tasks import TaskSpec, units_of
+from manyheads.tasks import LabelSet, TaskSpec, units_of
 from manyheads.text import Batch, TextTokenizer, pad_batch, windows
 
 SENTENCES = 300
@@ -44,7 +42,7 @@ def calibration_batches(
     """
     records: list[Record] = []
     with suppress(DataError):
-        records = list(_training_records(config, specs, model))
+        records = list(training_records(config, _label_sets(specs), model))
     records = records or list(chain.from_iterable(records for records, _ in validation))
     some = spread(records, SENTENCES)
     tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
@@ -63,17 +61,10 @@ def training_texts(
     """Choose texts spread over a model's training data; none if they may not be opened unasked."""
     texts: list[str] = []
     with suppress(DataError):  # the gate works without them
-        texts = [record.text for record in _training_records(config, specs, model)]
+        found = training_records(config, _label_sets(specs), model)
+        texts = [record.text for record in found]
     return spread(texts, count)
 
 
-def _training_records(
-    config: Config, specs: Sequence[TaskSpec], model: StrPath
-) -> Iterator[Record]:
-    label_sets = {spec.name: spec.label_set() for spec in specs}
-    for path, tasks in located(config, model).train_files().items():
-        if may_open(path, config, model) and Path(without_split(path)[0]).exists():
-            settings = {name: config.tasks[name] for name in tasks if name in label_sets}
-            yield from read_records(
-                path, settings, label_sets, layout=Layout.of(config), allow_unseen=True
-            )
+def _label_sets(specs: Sequence[TaskSpec]) -> dict[str, LabelSet]:
+    return {spec.name: spec.label_set() for spec in specs}

@@ -20,8 +20,8 @@ from manyheads.inference import (
     ONNX_INT8,
     OPENVINO,
     OPENVINO_INT8,
-    make_predictor,
     open_backend,
+    predictor_of_folder,
     report_name,
 )
 from manyheads.inference.processor import samples_to_json
@@ -151,7 +151,7 @@ class Exporter:
         """Open a graph as it will be used, and compare it with the model."""
         self._progress(f"comparing with PyTorch: {setting}")
         opened = open_backend(backend, files, threads=self._threads)
-        samples = make_predictor(self._manifest, opened).sample_outputs()
+        samples = predictor_of_folder(self._manifest, opened).sample_outputs()
         report = self._gate.examine(
             opened, backend, setting,
             exact=backend in (ONNX, OPENVINO), independent=backend != ONNX_INT8,

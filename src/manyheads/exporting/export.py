@@ -37,7 +37,7 @@ from manyheads.inference import (
     OPENVINO_INT8,
     earlier_files,
     graph_files,
-    make_predictor,
+    predictor_of_folder,
     report_name,
 )
 from manyheads.storage import (
@@ -194,7 +194,7 @@ def _exporter(
     progress("predicting for the validation records with PyTorch in float32")
     gate = Gate(
         pytorch.TorchBackend(trained.model, compute),
-        lambda backend: make_predictor(manifest, backend),
+        lambda backend: predictor_of_folder(manifest, backend),
         sets,
         limit=limit,
         unlabelled=training_texts(trained.config, specs, folder, UNLABELLED),

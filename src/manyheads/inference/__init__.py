@@ -16,17 +16,18 @@ from manyheads.inference.graphs import (
     exported_backends,
     graph_files,
     load_exported,
-    make_predictor,
     open_backend,
+    predictor_of_folder,
     report_name,
 )
-from manyheads.inference.loading import LoadedModel, load_model, load_predictor, read_trust
+from manyheads.inference.loading import LoadedModel, load_model, read_trust
 from manyheads.inference.parallel import ParallelBackend, single_batch_backend
 from manyheads.inference.postprocessing import Recorded
 from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.processor import sums_overflow
+from manyheads.inference.runtime import Runtime
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
-from manyheads.inference.trust import SCOPE_FILE, scope_files
+from manyheads.inference.trust import scope_file, store_calibration
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -36,12 +37,12 @@ __all__ = [
     "ONNX_INT8",
     "OPENVINO",
     "OPENVINO_INT8",
-    "SCOPE_FILE",
     "Backend",
     "LoadedModel",
     "ParallelBackend",
     "Predictor",
     "Recorded",
+    "Runtime",
     "Text",
     "TextPair",
     "Watched",
@@ -54,13 +55,13 @@ __all__ = [
     "graph_files",
     "load_exported",
     "load_model",
-    "load_predictor",
-    "make_predictor",
     "open_backend",
+    "predictor_of_folder",
     "read_trust",
     "report_name",
-    "scope_files",
+    "scope_file",
     "single_batch_backend",
+    "store_calibration",
     "sums_overflow",
     "write_predictions",
 ]

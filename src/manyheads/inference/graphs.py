@@ -10,7 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ from manyheads.inference.processor import (
     sums_overflow,
     wants_comparison,
 )
+from manyheads.inference.runtime import Runtime
 from manyheads.inference.trust import read_scope, read_scorings
 from manyheads.storage import LAYOUT, Manifest, read_heads, read_manifest, sha256
 from manyheads.tasks import EMBEDDING, TaskSpec, kind_of
@@ -147,10 +148,8 @@ def runnable_backends(manifest: Manifest, *, alone: bool = False) -> tuple[str, 
 
 def load_exported(
     folder: str | os.PathLike[str] | Manifest,
-    backend: str = "auto",
+    runtime: Runtime = Runtime(),
     *,
-    threads: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
     alone: bool = False,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
@@ -161,9 +160,7 @@ def load_exported(
 
     Args:
         folder: the model folder, or its manifest.
-        backend: one of `GRAPHS`, or `auto`, the fastest available one.
-        threads: processor threads; default, all cores that this process may use.
-        batch_tokens: sub-tokens of a batch, padding included.
+        runtime: its backend is one of `GRAPHS`, or `auto`, the fastest available one.
         alone: whether texts will be predicted one by one, not in batches.
         warn: takes messages to the user about graphs that were tried.
 
@@ -173,9 +170,10 @@ def load_exported(
         RequestError: the backend is not installed.
     """
     manifest = folder if isinstance(folder, Manifest) else read_manifest(folder)
+    backend, batch_tokens = runtime.backend, runtime.batch_tokens
     for chosen in _candidates(manifest, backend, alone):
-        opened = open_backend(chosen, _read_graph(manifest, chosen), threads=threads)
-        predictor = make_predictor(manifest, opened, chosen, batch_tokens=batch_tokens)
+        opened = open_backend(chosen, _read_graph(manifest, chosen), threads=runtime.threads)
+        predictor = predictor_of_folder(manifest, opened, chosen, batch_tokens=batch_tokens)
         if _computes_the_same(chosen, predictor, manifest):
             break
         warn(
@@ -192,7 +190,7 @@ def load_exported(
                 where=at(manifest.folder),
             )
     folder_path = os.fspath(manifest.folder.resolve())
-    origin = Origin(folder_path, _digest(manifest), chosen, threads, batch_tokens)
+    origin = Origin(folder_path, _digest(manifest), replace(runtime, backend=chosen))
     predictor.reload = partial(reload, origin)
     return predictor
 
@@ -239,9 +237,7 @@ class Origin:
     folder: str
     digest: str
     """Covers the tasks, the calibration and the checksums of all files."""
-    backend: str
-    threads: int | None
-    batch_tokens: int
+    runtime: Runtime
 
 
 def reload(origin: Origin) -> Predictor:
@@ -259,9 +255,7 @@ def reload(origin: Origin) -> Predictor:
             fix="Load the model again and pickle that predictor.",
             where=at(manifest.folder),
         )
-    return load_exported(
-        manifest, origin.backend, threads=origin.threads, batch_tokens=origin.batch_tokens
-    )
+    return load_exported(manifest, origin.runtime)
 
 
 def _digest(manifest: Manifest) -> str:
@@ -313,7 +307,7 @@ def open_backend(
     return ParallelBackend(single, open_joint, count) if count > 1 else single
 
 
-def make_predictor(
+def predictor_of_folder(
     manifest: Manifest,
     backend: Backend,
     name: str | None = None,

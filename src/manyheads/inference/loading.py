@@ -6,9 +6,10 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from manyheads.config import BATCH_TOKENS, Config, stored_config
+from manyheads.config import Config, stored_config
 from manyheads.errors import (
     ModelError,
     RequestError,
@@ -21,6 +22,7 @@ from manyheads.errors import (
 )
 from manyheads.inference.graphs import GRAPHS, load_exported, runnable_backends
 from manyheads.inference.predictor import Predictor
+from manyheads.inference.runtime import Runtime
 from manyheads.inference.trust import read_scope, read_scorings
 from manyheads.storage import (
     Manifest,
@@ -29,7 +31,6 @@ from manyheads.storage import (
     fetch_model,
     is_hub_name,
     is_model_folder,
-    read_manifest,
     read_model,
     resolve_model,
 )
@@ -50,46 +51,11 @@ class LoadedModel:
     """That of the model folder that was read; None for a checkpoint."""
 
 
-def load_predictor(
-    model: StrPath = "saved_model",
-    *,
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
-    precision: str = "float32",
-    alone: bool = False,
-    warn: Callable[[str], None] = warnings.warn,
-) -> Predictor:
-    """Load a model for prediction.
-
-    Args:
-        model: a model folder, a checkpoint, or a run's folder (its best model).
-        backend: one of `BACKENDS`.
-        device: see `manyheads.modeling.devices.choose_device`.
-        threads: processor threads; default, all available cores.
-        batch_tokens: sub-tokens of a batch, padding included.
-        precision: `float32` or `bf16`, in which PyTorch runs the model; graphs have their own.
-        alone: whether only a text or two follow, for which another graph may be the fastest.
-        warn: takes messages to the user about graphs that were tried.
-
-    Raises:
-        ModelError: there is no such model, or it is damaged.
-    """
-    return load_model(
-        model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens,
-        precision=precision, alone=alone, warn=warn,
-    ).predictor  # fmt: skip
-
-
 def load_model(
-    model: StrPath,
+    model: StrPath = "saved_model",
+    runtime: Runtime = Runtime(),
     *,
     prefer: Prefer = "best",
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
     precision: str = "float32",
     alone: bool = False,
     warn: Callable[[str], None] = warnings.warn,
@@ -98,33 +64,27 @@ def load_model(
 
     Args:
         model: a model folder, a checkpoint, a run's folder, or a model's name on the hub.
+        runtime: what runs it.
         prefer: whether a run's folder means its best model or its latest checkpoint.
-        backend: one of `BACKENDS`.
-        device: see `manyheads.modeling.devices.choose_device`.
-        threads: processor threads; default, all available cores.
-        batch_tokens: sub-tokens of a batch, padding included.
-        precision, alone, warn: see `load_predictor`.
+        precision: `float32` or `bf16`, in which PyTorch runs the model; graphs have their own.
+        alone: whether only a text or two follow, for which another graph may be the fastest.
+        warn: takes messages to the user about graphs that were tried.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
         RequestError: there is no such backend or device.
     """
-    _check_options(backend, threads, batch_tokens)
+    _check_options(runtime)
     path = resolve_model(fetch_model(os.fspath(model)) if is_hub_name(model) else model, prefer)
-    limit_tokenizer_threads(threads)
-    _check_backend(path, backend, device)
+    limit_tokenizer_threads(runtime.threads)
+    _check_backend(path, runtime)
 
     def load(manifest: Manifest | None) -> LoadedModel:
-        if manifest is not None and _runs_graph(manifest, backend, device):
-            predictor = load_exported(
-                manifest, backend, threads=threads, batch_tokens=batch_tokens, alone=alone,
-                warn=warn,
-            )  # fmt: skip
+        if manifest is not None and _runs_graph(manifest, runtime):
+            predictor = load_exported(manifest, runtime, alone=alone, warn=warn)
             config = stored_config(manifest.config)
         else:
-            predictor, config = _load_in_torch(
-                manifest or path, device, threads, batch_tokens, precision
-            )
+            predictor, config = _load_in_torch(manifest or path, runtime, precision)
         return LoadedModel(os.fspath(path), predictor, config, manifest)
 
     return read_model(path, load) if is_model_folder(path) else load(None)
@@ -136,7 +96,11 @@ def read_trust(loaded: LoadedModel) -> None:
     Raises:
         ModelError: they are damaged, or the folder holds another model by now.
     """
-    predictor, manifest = loaded.predictor, read_manifest(loaded.path)
+    read_model(loaded.path, partial(_read_trust, loaded))
+
+
+def _read_trust(loaded: LoadedModel, manifest: Manifest) -> None:
+    predictor = loaded.predictor
     if loaded.manifest is None or not loaded.manifest.is_same_model(manifest):
         raise ModelError(
             "the folder holds another model than the one that was loaded",
@@ -145,17 +109,19 @@ def read_trust(loaded: LoadedModel) -> None:
             where=at(manifest.folder),
         )
     backend, _, _ = predictor.backend.name.partition(" ")
-    predictor.scorings = read_scorings(manifest, predictor.specs, backend)
+    scorings = read_scorings(manifest, predictor.specs, backend)
     predictor.scope = read_scope(manifest, predictor.specs)
+    predictor.scorings = scorings
 
 
-def _check_options(backend: str, threads: int | None, batch_tokens: int) -> None:
-    if backend not in BACKENDS:
+def _check_options(runtime: Runtime) -> None:
+    if runtime.backend not in BACKENDS:
         raise RequestError(
-            f"there is no backend {shorten(backend)}{nearest(backend, BACKENDS)}",
+            f"there is no backend {shorten(runtime.backend)}{nearest(runtime.backend, BACKENDS)}",
             expected=f"one of: {listing(BACKENDS)}",
         )
-    for name, value in (("threads", threads), ("batch_tokens", batch_tokens)):
+    for name in ("threads", "batch_tokens"):
+        value = getattr(runtime, name)
         if value is not None and (type(value) is not int or value < 1):
             raise RequestError(
                 f"{name} is {shorten(value)}",
@@ -165,7 +131,7 @@ def _check_options(backend: str, threads: int | None, batch_tokens: int) -> None
 
 
 def _load_in_torch(
-    source: Path | Manifest, device: str, threads: int | None, batch_tokens: int, precision: str
+    source: Path | Manifest, runtime: Runtime, precision: str
 ) -> tuple[Predictor, Config]:
     try:
         from manyheads.inference.backends import pytorch
@@ -175,13 +141,12 @@ def _load_in_torch(
             where=at(source.folder if isinstance(source, Manifest) else source),
             fix=install("train"),
         ) from error  # fmt: skip
-    return pytorch.load(
-        source, device=device, threads=threads, batch_tokens=batch_tokens, precision=precision
-    )
+    return pytorch.load(source, runtime, precision)
 
 
-def _check_backend(path: Path, backend: str, device: str) -> None:
+def _check_backend(path: Path, runtime: Runtime) -> None:
     """Check that a graph can be asked for, if one is asked for by name."""
+    backend, device = runtime.backend, runtime.device
     if backend in ("auto", "torch"):
         return
     if not is_model_folder(path):
@@ -199,8 +164,8 @@ def _check_backend(path: Path, backend: str, device: str) -> None:
         )
 
 
-def _runs_graph(manifest: Manifest, backend: str, device: str) -> bool:
+def _runs_graph(manifest: Manifest, runtime: Runtime) -> bool:
     """Return whether one of the model's graphs is to run it, and not PyTorch."""
-    if backend == "auto":
-        return device in ("auto", "cpu") and bool(runnable_backends(manifest))
-    return backend != "torch"
+    if runtime.backend == "auto":
+        return runtime.device in ("auto", "cpu") and bool(runnable_backends(manifest))
+    return runtime.backend != "torch"

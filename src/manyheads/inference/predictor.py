@@ -229,9 +229,16 @@ class Predictor:
     def on_calling_thread(self) -> Predictor:
         """Return a predictor of the same model that computes one batch at a time, on the thread
         that calls it. Several threads may use it at once."""
+        return self._twin(backend=single_batch_backend(self.backend))
+
+    def with_prompt(self, prompt: str) -> Predictor:
+        """Return a predictor of the same model whose embedding reads this before each text."""
+        return self._twin(_preprocessor=replace(self._preprocessor, prompt=prompt))
+
+    def _twin(self, **changes: object) -> Predictor:
         # Not copy.copy, which loads the model again where `reload` is set.
         twin = object.__new__(type(self))
-        vars(twin).update(vars(self), backend=single_batch_backend(self.backend))
+        vars(twin).update(vars(self), **changes)
         return twin
 
     def predict_proba(self, texts: Sequence[Text], task: str | None = None) -> Floats:

@@ -62,9 +62,9 @@ def check_texts(texts: object) -> None:
         )
     fix = ""
     if hasattr(texts, "columns"):
-        fix = 'Give its column of texts, frame["text"], or use `manyheads.load(...).predict`.'
+        fix = 'Give its column of texts, data["text"], or use `manyheads.load(...).predict`.'
     elif isinstance(texts, Mapping):
-        fix = "Give a list of its texts; records are for `evaluate`."
+        fix = 'Give a list of its texts, such as data["text"]; of several splits, choose one.'
     elif isinstance(texts, Set):
         fix = "A set has no order; make a list of it."
     elif not isinstance(texts, Iterable):
@@ -91,6 +91,8 @@ def _checked(text: Text, number: int, pairs: bool) -> CheckedText:
         return CheckedText(number, text[0], None, text[1])
     if not isinstance(text, Sequence) or isinstance(text, bytes):
         raise _not_a_text(text, number)
+    if isinstance(text, tuple) and len(text) == 2:
+        _refuse_sentences(text, number)
     spans, start = [], 0
     for token in text:
         if not isinstance(token, str):
@@ -100,10 +102,27 @@ def _checked(text: Text, number: int, pairs: bool) -> CheckedText:
     return CheckedText(number, " ".join(text), spans)
 
 
+def _refuse_sentences(tokens: tuple[object, ...], number: int) -> None:
+    """Refuse two tokens that are rather a pair of sentences, for a model without a task of pairs.
+
+    Raises:
+        RequestError: one of them has white space within it.
+    """
+    if any(isinstance(token, str) and len(token.split()) > 1 for token in tokens):
+        raise RequestError(
+            f"{shorten(tokens)} is a pair of texts, and the model has no task of pairs",
+            expected="a text: a string, or a list of tokens",
+            fix="Give the texts one by one; tokens with spaces in a list, not a tuple.",
+            where=f"text {number}",
+        )
+
+
 def _not_a_text(found: object, number: int) -> RequestError:
     return RequestError(
         f"{shorten(found)} is of the type {type(found).__name__}",
         expected="a text: a string, or a list of strings",
-        fix="Leave it out or turn it into a string.",
+        fix="Give its text, such as item['text'], or use `manyheads.load(...).predict`."
+        if isinstance(found, Mapping)
+        else "Leave it out or turn it into a string.",
         where=f"text {number}",
     )

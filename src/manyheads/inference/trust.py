@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,14 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from manyheads.errors import ModelError, at, option, shorten
-from manyheads.storage import LAYOUT, Manifest, not_tensors
+from manyheads.storage import LAYOUT, Change, Manifest, add_files, not_tensors, sha256
 from manyheads.tasks import Scope, Scoring, TaskSpec, kind_of, read_thresholds
 from manyheads.tasks.calibration import read_calibration
 from manyheads.tasks.scope import FEATURES
 
-SCOPE_FILE = "scope.safetensors"
+_SCOPE_FILE = "scope.safetensors"
+"""The scope's file in a model of an earlier version; now a part of its digest is in the name."""
+_SCOPE_FILES = re.compile(r"scope(-[0-9a-f]+)?\.safetensors")
 _VECTORS = ("middle", "whitening", "centres", "direction", "weights")
 _MOST_BYTES = 256 << 20
 _LARGEST = 1e7
@@ -59,10 +62,49 @@ def read_scorings(
     return scorings
 
 
-def scope_files(scope: Scope) -> dict[str, bytes]:
-    """Return the file of a scope's vectors."""
+def store_calibration(
+    model: Manifest, change: Change, scope: Scope | None, source: str, unknown: int = 0
+) -> None:
+    """Store a model's calibration, and its scope if it has one, in place of what it has.
+
+    Each scope has a file name of its own, so that a reader finds either all old or all new.
+
+    Args:
+        model: the model's manifest.
+        change: returns the new calibration without a scope, given the one that it has by now.
+        scope: the scope.
+        source: what the scope was fitted on, in words.
+        unknown: the number of texts out of scope among that.
+
+    Raises:
+        ModelError: the folder holds another model by now or none, or its manifest is damaged.
+        StorageError: a file cannot be written; the model in the folder stays intact.
+    """
+    earlier = [name for name in model.files if _SCOPE_FILES.fullmatch(name)]
+    if scope is None:
+        add_files(model, {}, remove=earlier, calibration=change)
+        return
     tensors = {name: getattr(scope, name).astype(np.float32) for name in _VECTORS}
-    return {SCOPE_FILE: safetensors_numpy.save(tensors)}
+    packed = safetensors_numpy.save(tensors)
+    file = f"scope-{sha256(packed)[:8]}.safetensors"
+    entry = {"task": scope.task, "source": source, "unknown": unknown, "file": file}
+    add_files(
+        model, {file: packed}, remove=earlier,
+        calibration=lambda known: {**change(known), "scope": entry},
+    )  # fmt: skip
+
+
+def scope_file(manifest: Manifest) -> str:
+    """Return the name of the file of a model's scope.
+
+    Raises:
+        ModelError: it is not the name of one.
+    """
+    where = at(manifest.folder / LAYOUT.manifest)
+    name = _objects(manifest.calibration, "scope", where).get("file", _SCOPE_FILE)
+    if not isinstance(name, str) or not _SCOPE_FILES.fullmatch(name):
+        raise _refused(f"{shorten(name)} as the file of its scope", where)
+    return name
 
 
 def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
@@ -78,10 +120,11 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
     spec = next((s for s in specs if s.name == stored.get("task")), None)
     if spec is None or not kind_of(spec.kind).scopes:
         raise _refused(f"a scope by the task {shorten(stored.get('task'))}", where)
+    file = scope_file(manifest)
     try:
-        found = safetensors_numpy.load(manifest.read(SCOPE_FILE, _MOST_BYTES))
+        found = safetensors_numpy.load(manifest.read(file, _MOST_BYTES))
     except (SafetensorError, KeyError, ValueError) as error:
-        raise not_tensors(error, manifest.folder / SCOPE_FILE) from None
+        raise not_tensors(error, manifest.folder / file) from None
     size, labels = manifest.embedding_size, len(spec.labels)
     # A model of an earlier version has none.
     found.setdefault("direction", np.zeros(size, np.float32))

@@ -30,7 +30,7 @@ from manyheads.modeling.checkpoint_values import (
 )
 from manyheads.modeling.cpu.allocator import keep_freed_memory
 from manyheads.modeling.devices import Compute, choose_compute, choose_device, moved
-from manyheads.modeling.encoder import Encoder, longest_input, without_progress_bars
+from manyheads.modeling.encoder import Encoder, longest_input, quiet_loading
 from manyheads.modeling.freezing import Freezing, encoder_groups
 from manyheads.modeling.head_layers import HeadLayers
 from manyheads.modeling.heads import EncoderShape, Features, Head, make_head
@@ -101,6 +101,7 @@ __all__ = [
     "pointer",
     "pool",
     "prune",
+    "quiet_loading",
     "remove_checkpoints",
     "save_checkpoint",
     "save_model_folder",
@@ -108,5 +109,4 @@ __all__ = [
     "student_of",
     "task_specs",
     "with_adapters",
-    "without_progress_bars",
 ]

@@ -1,4 +1,4 @@
-"""The shared encoder: any `transformers` encoder, behind one wrapper.
+"""The shared encoder: a text model of `transformers`, behind one wrapper.
 
 Axes: B sentences, T tokens, H hidden, E embedding.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from logging import LogRecord, getLogger
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -221,15 +222,24 @@ def _check_size(source: EncoderSource, where: str) -> None:
 
 
 @contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Turn off the progress bars of transformers meanwhile."""
+def quiet_loading() -> Iterator[None]:
+    """Turn off the progress bars of transformers, and its report on the weights, meanwhile.
+
+    The report lists unused weights, such as a language model's head. Missing ones are errors here.
+    """
     from transformers.utils import logging
 
+    def no_report(record: LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = getLogger("transformers.modeling_utils")
+    logger.addFilter(no_report)
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logger.removeFilter(no_report)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -243,7 +253,7 @@ def _pretrained(source: EncoderSource, where: str) -> PreTrainedModel:
     from transformers import AutoModel
 
     try:
-        with without_progress_bars():
+        with quiet_loading():
             backbone, info = AutoModel.from_pretrained(
                 source.folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
                 output_loading_info=True,
@@ -354,6 +364,9 @@ def longest_input(backbone: PreTrainedModel, pad_id: int) -> int:
     limits: list[int] = []
 
     def watch(table: nn.Module, given: tuple[Any, ...], output: object) -> None:
+        # A table that computes its own positions, such as RoFormer's, is given a shape.
+        if not isinstance(given[0], Tensor):
+            return
         rows = given[0].reshape(-1, given[0].shape[-1])[0, :_PROBED].tolist()
         steps = [after - before for before, after in pairwise(rows)]
         if steps == [1] * (_PROBED - 1) and isinstance(table, nn.Embedding):

@@ -2,7 +2,7 @@
 
 The folder is a Manyheads model, a sentence-transformers model and a transformers checkpoint. Its
 tensors are safetensors and everything else is text, so that no file in it can run code. The names
-of the files, and everything that works without torch, are in `storage.manifest`.
+of the files, and everything that works without torch, are in `storage`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.errors import RequestError, install
 from manyheads.lazy import loader
-from manyheads.server.scheduling import LaneLost, QueueFull, Scheduler, TextTimeout, wait_for_lanes
+from manyheads.server.scheduling import (
+    LaneLost,
+    QueueFull,
+    Scheduler,
+    TextTimeout,
+    wait_for_threads,
+)
 from manyheads.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ __all__ = [
     "create_app",
     "model_names",
     "serve",
-    "wait_for_lanes",
+    "wait_for_threads",
 ]
 
 # What needs the extra `serve` is imported when it is first used.

@@ -13,10 +13,11 @@ from fastapi import Request
 
 from manyheads.errors import RequestError
 from manyheads.inference import Text, TextPair
-from manyheads.server.monitoring import Monitoring
+from manyheads.server.keys import Keys
+from manyheads.server.monitoring import FAILED, REFUSED, REPLACED, Monitoring
 from manyheads.server.problems import Problem, problem_of
 from manyheads.server.protection import log_bug
-from manyheads.server.registry import Registry, ServedModel
+from manyheads.server.registry import Registry, ReloadRunning, ServedModel
 from manyheads.server.scheduling import QueueFull, Scheduler, TextTimeout, Wanted
 from manyheads.server.settings import ServerSettings
 from manyheads.tasks import Prediction
@@ -32,6 +33,7 @@ class Service:
     registry: Registry
     settings: ServerSettings
     monitoring: Monitoring
+    keys: Keys
 
     def model(self, name: str | None) -> ServedModel:
         """Return a model by name, by default the first.
@@ -61,6 +63,21 @@ class Service:
         for model in models:
             model.scheduler.count_request(refused=True)
         raise problem_of(full)
+
+    def reload(
+        self, name: str, *, allow_new_embedding: bool = False, wait: bool = True
+    ) -> ServedModel:
+        """Reload a model as `Registry.reload` does, and count the result."""
+        try:
+            new = self.registry.reload(name, allow_new_embedding=allow_new_embedding, wait=wait)
+        except ReloadRunning:
+            raise  # which is counted itself
+        except Exception as error:
+            refused = isinstance(error, RequestError)
+            self.monitoring.reload(name, REFUSED if refused else FAILED)
+            raise
+        self.monitoring.reload(name, REPLACED)
+        return new
 
     async def answer(
         self,

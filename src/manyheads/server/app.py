@@ -15,7 +15,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from manyheads.server.answering import Service
-from manyheads.server.monitoring import Monitoring
+from manyheads.server.keys import Keys
+from manyheads.server.monitoring import Identity, Monitoring
 from manyheads.server.origins import Cors
 from manyheads.server.page import router as page_router
 from manyheads.server.problems import (
@@ -50,7 +51,9 @@ def create_app(
     Raises:
         ModelError: a model cannot be loaded.
         DataError: the file of examples cannot be read.
+        StorageError, RequestError: the file of keys cannot be read.
     """
+    keys = Keys(settings.api_keys)
     tracing = Tracing(tracer_provider)
     registry = Registry(models, settings, load, tracing)
     monitoring = Monitoring()
@@ -65,10 +68,10 @@ def create_app(
     # Routing and FastAPI's middleware take as long as a short text.
     fast = direct_handlers(router)
     routes = [*router.routes, *page_router.routes]
-    service = Service(registry, settings, monitoring)
+    service = Service(registry, settings, monitoring, keys)
     app = Application(
         protect=lambda inner: Protection(
-            inner, settings, monitoring, fast, routes, service.check_room, tracing
+            inner, settings, keys, monitoring, fast, routes, service.check_room, tracing
         ),
         settings=settings,
         title="Manyheads",
@@ -94,8 +97,13 @@ def _watch(monitoring: Monitoring, registry: Registry, name: str) -> None:
     def scheduler() -> Scheduler:
         return registry.get(name).scheduler
 
+    def identity() -> Identity:
+        model = registry.get(name)
+        return Identity(model.version, model.embedding)
+
     monitoring.watch(
         name,
+        identity,
         waiting_texts=lambda: scheduler().waiting,
         computing_texts=lambda: scheduler().computing,
         lost_lanes=lambda: scheduler().lanes_lost,

@@ -161,7 +161,7 @@ class Client:
             for start, part in self._parts(texts)
         ]
         found = [
-            {**one, "error": _moved(one["error"], start)} if "error" in one else one
+            one if "text" in one else {**one, "error": _moved(one["error"], start)}
             for start, answer in answers
             for one in answer["predictions"]
         ]

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from manyheads.version import __version__
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+REPLACED, REFUSED, FAILED = "replaced", "refused", "failed"
+"""The results of a reload: the new version is served; or the old one stays, because the new one is
+not accepted, or because of an error."""
+
+
+class Identity(NamedTuple):
+    """What identifies the version of a model."""
+
+    version: str
+    embedding: str
+
+
+class _Models(Collector):
+    """The identity of each model's current version; a version that was replaced is gone."""
+
+    def __init__(self) -> None:
+        self.identities: dict[str, Callable[[], Identity]] = {}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Return the only metric."""
+        labels = ["model", *Identity._fields]
+        metric = GaugeMetricFamily("manyheads_model", "The served version (1).", labels=labels)
+        for model, identity in self.identities.items():
+            metric.add_metric([model, *identity()], 1)
+        yield metric
 
 
 class Monitoring:
@@ -18,6 +54,9 @@ class Monitoring:
         self._registry = CollectorRegistry()
         build = Gauge("manyheads_build", "The version.", ["version"], registry=self._registry)
         build.labels(__version__).set(1)
+        ProcessCollector(registry=self._registry)
+        self._models = _Models()
+        self._registry.register(self._models)
         self._requests = Counter(
             "manyheads_requests", "Requests answered.", ["path", "method", "status"],
             registry=self._registry,
@@ -30,6 +69,10 @@ class Monitoring:
         self._texts = Counter(
             "manyheads_texts", "Texts answered.", ["model"], registry=self._registry
         )
+        self._reloads = Counter(
+            "manyheads_reloads", "Reloads that ended.", ["model", "result"],
+            registry=self._registry,
+        )  # fmt: skip
         self._gauges = {
             name: Gauge(f"manyheads_{name}", text, ["model"], registry=self._registry)
             for name, text in (
@@ -55,8 +98,18 @@ class Monitoring:
         """Count answered texts."""
         self._texts.labels(model).inc(count)
 
-    def watch(self, model: str, **values: Callable[[], float]) -> None:
-        """Register functions that return the values of a model's gauges."""
+    def reload(self, model: str, result: str) -> None:
+        """Count a reload."""
+        self._reloads.labels(model, result).inc()
+
+    def watch(
+        self, model: str, identity: Callable[[], Identity], **values: Callable[[], float]
+    ) -> None:
+        """Register functions that return a model's identity and the values of its gauges."""
+        self._models.identities[model] = identity
+        for result in (REPLACED, REFUSED, FAILED):
+            # From 0 on, so that the first one is an increase.
+            self._reloads.labels(model, result)
         for name, value in values.items():
             self._gauges[name].labels(model).set_function(value)
 

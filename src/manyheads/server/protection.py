@@ -8,7 +8,6 @@ paths have none. While the queue is full, `connections` has requests refused bef
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 import random
@@ -24,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from manyheads.server.keys import Keys
 from manyheads.server.monitoring import Monitoring
 from manyheads.server.origins import check_origin
 from manyheads.server.problems import Problem, problem_of
@@ -51,7 +51,8 @@ class Protection:
 
     Args:
         app: the application.
-        settings: limits and keys.
+        settings: limits.
+        keys: the keys of which a request needs one.
         monitoring: counts requests.
         direct: by path, the routes whose POST requests bypass the rest of the application.
         routes: all routes, under which refused requests are counted too.
@@ -63,6 +64,7 @@ class Protection:
         self,
         app: ASGIApp,
         settings: ServerSettings,
+        keys: Keys,
         monitoring: Monitoring,
         direct: Mapping[str, DirectRoute],
         routes: Sequence[BaseRoute],
@@ -75,7 +77,7 @@ class Protection:
         self._check_room = check_room
         self._settings = settings
         self._monitoring = monitoring
-        self._keys = [key.encode() for key in settings.api_keys]
+        self._keys = keys
         self._under_way = 0
 
     def refuse(self, scope: Scope) -> Response | None:
@@ -166,9 +168,7 @@ class Protection:
         path = scope["path"]
         if self._keys and path not in OPEN_PATHS:
             scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-            # All keys are compared in constant time, so the duration reveals nothing about them.
-            right = [hmac.compare_digest(key.strip(), known) for known in self._keys]
-            if scheme.lower() != b"bearer" or not any(right):
+            if not (self._keys.accept(key.strip()) and scheme.lower() == b"bearer"):
                 raise Problem(
                     401, "the request has no valid key; send one as `Authorization: Bearer KEY`",
                     code="invalid_api_key",

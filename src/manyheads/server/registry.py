@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyheads.data.readers import Layout
+from manyheads.data.own_files import refuse_layout_alone
 from manyheads.errors import RequestError, at, listing, nearest, option, shorten
-from manyheads.inference import LoadedModel, Predictor, Text, Watched, load_model
+from manyheads.inference import LoadedModel, Predictor, Runtime, Text, Watched, load_model
 from manyheads.inference.parallel import parallel_batches
 from manyheads.server.examples import Examples, embed_examples, read_examples
 from manyheads.server.memory import return_freed_memory
@@ -182,7 +183,9 @@ class Registry:
                 f"the embedding of the new version of model {new.name!r} differs, so its vectors "
                 "cannot be compared with those that clients have stored",
                 where=at(new.path),
-                fix="Set allow_new_embedding once the old vectors are no longer used.",
+                fix="Once the old vectors are no longer used, call POST "
+                f"/v1/models/{quote(new.name)}:reload?allow_new_embedding=true, or restart the "
+                "server.",
             )
         if not new.scheduler.wait_ready(_WARM_SECONDS):
             raise RequestError(
@@ -217,18 +220,13 @@ def _drain(old: list[ServedModel]) -> None:
 
 
 def _read_examples(settings: ServerSettings) -> list[dict[str, Any]] | None:
-    if settings.examples is not None:
-        return read_examples(settings.examples, settings.layout)
-    if settings.layout not in (None, Layout()):
-        raise RequestError(
-            "the layout of a file of examples is given, but no file", expected="both or neither",
-            fix=f"Name the file: {option('--examples FILE', '`examples`')}.",
-        )  # fmt: skip
-    return None
+    examples, name = settings.examples, option("--examples FILE", "`examples`")
+    refuse_layout_alone(settings.layout, examples, name=name, otherwise="")
+    return None if examples is None else read_examples(examples, settings.layout)
 
 
 def _load(path: Path, threads: int | None) -> LoadedModel:
-    return load_model(path, threads=threads)
+    return load_model(path, Runtime(threads=threads))
 
 
 def _predict_with(predictor: Predictor) -> Predict:

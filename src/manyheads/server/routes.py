@@ -239,7 +239,7 @@ async def reload(
     try:
         # Without waiting: the threads of the pool also compute what other requests need.
         new = await run_in_threadpool(
-            service.registry.reload, old.name, allow_new_embedding=allow_new_embedding, wait=False
+            service.reload, old.name, allow_new_embedding=allow_new_embedding, wait=False
         )
     except ReloadRunning as error:
         raise Problem(409, str(error), param="name", code="reload_running") from None

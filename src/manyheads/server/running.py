@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 import threading
@@ -13,11 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from manyheads.errors import ManyheadsError, RequestError
+from manyheads.server.answering import Service
 from manyheads.server.app import create_app
 from manyheads.server.connections import BACKLOG, Server, make_server
+from manyheads.server.hangups import Hangups
 from manyheads.server.memory import return_large_blocks
 from manyheads.server.protection import LogFormatter, logger
-from manyheads.server.registry import Registry, model_names
+from manyheads.server.registry import model_names
 from manyheads.server.settings import ServerSettings, make_settings
 from manyheads.storage import StrPath
 
@@ -29,7 +30,8 @@ _SWITCH_SECONDS = 0.0005
 def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: Any) -> None:
     """Serve models until SIGTERM or Ctrl-C, then finish the accepted requests.
 
-    SIGHUP loads every model's files again.
+    SIGHUP reads the file of keys and loads every model's files again; while the server starts, it
+    does so once the models are loaded.
 
     In a notebook, interrupt the kernel to stop the server.
 
@@ -41,29 +43,28 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
 
     Raises:
         ModelError: a model cannot be loaded.
-        RequestError: a setting is invalid, or the address is not available.
+        StorageError: the file of keys cannot be read.
+        RequestError: a setting is invalid, the address is not available, or the file has no key.
     """
     named, chosen = model_names(models or ["saved_model"]), make_settings(**settings)
     _set_up_log(chosen)
-    listening = bind_socket(chosen)
     return_large_blocks()
-    app = create_app(named, chosen)
-    registry: Registry = app.state.service.registry
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, lambda *_: _reload_all(registry))
-    try:
-        # From here on, clients can connect; the first requests wait until the loop runs.
-        with _explained(chosen):
-            listening.listen(BACKLOG)
-    except RequestError:
-        # Another process listens to the port since this one was bound to it.
-        registry.close(0)
-        listening.close()
-        raise
-    address = _address(*listening.getsockname()[:2])
-    report(f"Serving {', '.join(registry.names)} at http://{address} (API: /docs).")
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    _run(make_server(app, chosen), listening)
+    with bind_socket(chosen) as listening, Hangups() as hangups:
+        app = create_app(named, chosen)
+        service: Service = app.state.service
+        hangups.start(lambda: reload_all(service))
+        try:
+            # From here on, clients can connect; the first requests wait until the loop runs.
+            with _explained(chosen):
+                listening.listen(BACKLOG)
+        except RequestError:
+            # Another process listens to the port since this one was bound to it.
+            service.registry.close(0)
+            raise
+        address = _address(*listening.getsockname()[:2])
+        report(f"Serving {', '.join(service.registry.names)} at http://{address} (API: /docs).")
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        _run(make_server(app, chosen), listening)
 
 
 def _run(server: Server, listening: socket.socket) -> None:
@@ -85,20 +86,26 @@ def _run(server: Server, listening: socket.socket) -> None:
         thread.join()
 
 
-def _reload_all(registry: Registry) -> None:
-    """Reload all models on another thread, so that the signal handler returns at once."""
-
-    def work() -> None:
-        for name in registry.names:
-            try:
-                version = registry.reload(name).version
-            except ManyheadsError as error:
-                fields = {"model": name, "error": str(error)}
-                logger.error("reload failed", extra={"fields": fields})
-            else:
-                logger.info("reloaded", extra={"fields": {"model": name, "version": version}})
-
-    threading.Thread(target=work, name="manyheads-reload", daemon=True).start()
+def reload_all(service: Service) -> None:
+    """Read the file of keys and load all models again, and log the outcome."""
+    if (file := service.keys.file) is not None:
+        try:
+            service.keys.read_again()
+        except ManyheadsError as error:
+            logger.error("keys not read", extra={"fields": {"error": str(error)}})
+        else:
+            fields = {"file": str(file), "keys": len(service.keys)}
+            logger.info("keys read", extra={"fields": fields})
+    for name in service.registry.names:
+        of_model = {"model": name}
+        try:
+            version = service.reload(name).version
+        except ManyheadsError as error:
+            logger.error("reload failed", extra={"fields": {**of_model, "error": str(error)}})
+        except Exception:
+            logger.exception("reload failed", extra={"fields": of_model})
+        else:
+            logger.info("reloaded", extra={"fields": {**of_model, "version": version}})
 
 
 def bind_socket(settings: ServerSettings) -> socket.socket:

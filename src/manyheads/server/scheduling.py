@@ -64,6 +64,9 @@ _STALL_SECONDS = 5.0
 
 _LANE_NAME = "manyheads-lane-"
 
+RELOAD_NAME = "manyheads-reload"
+"""The thread that loads models again. It computes too, and starts lanes."""
+
 _logger = logging.getLogger("manyheads.server")
 
 
@@ -496,17 +499,24 @@ class Scheduler:
         return replaced
 
 
-def wait_for_lanes(seconds: float) -> bool:
-    """Wait until no lane of this process runs any more, after their schedulers were closed.
+def wait_for_threads(seconds: float) -> bool:
+    """Wait until no lane and no reload of this process runs any more, after the server has stopped.
 
     Returns:
-        whether that was in time; otherwise a lane hangs, which Python cannot stop.
+        whether that was in time; otherwise one hangs or takes long, and Python cannot stop it.
     """
     end = time.monotonic() + seconds
-    lanes = [thread for thread in threading.enumerate() if thread.name.startswith(_LANE_NAME)]
-    for thread in lanes:
-        thread.join(max(0.0, end - time.monotonic()))
-    return not any(thread.is_alive() for thread in lanes)
+    # Looked up each time, since a reload starts lanes.
+    while thread := _computing_thread():
+        if (left := end - time.monotonic()) <= 0:
+            return False
+        thread.join(left)
+    return True
+
+
+def _computing_thread() -> threading.Thread | None:
+    names = (_LANE_NAME, RELOAD_NAME)
+    return next((one for one in threading.enumerate() if one.name.startswith(names)), None)
 
 
 def _estimate(text: Text) -> int:

@@ -55,8 +55,9 @@ class ServerSettings(BaseModel):
     """Maximum concurrent requests; one more gets status 503 with Retry-After."""
     timeout: float = Field(default=30.0, gt=0, le=3600)
     """Seconds that a request may take, after which it gets status 504."""
-    api_keys: tuple[str, ...] = ()
-    """Accepted keys (`Authorization: Bearer KEY`). Default: no key is needed."""
+    api_keys: tuple[str, ...] | Path = ()
+    """Accepted keys (`Authorization: Bearer KEY`), or the file that has one per line, which SIGHUP
+    reads again. Default: no key is needed."""
     cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     """Origins whose pages may call the server from a browser (CORS), such as
     https://shop.example.com; * for all. Default: none."""

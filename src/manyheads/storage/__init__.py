@@ -27,6 +27,14 @@ from manyheads.storage.embedding import (
     vocabulary_size,
 )
 from manyheads.storage.hub import fetch_model, is_hub_name, push_model
+from manyheads.storage.layout import (
+    BEST,
+    LAYOUT,
+    best_of,
+    dense_folder,
+    is_model_folder,
+    refuse_other_folder,
+)
 from manyheads.storage.locate import (
     METRICS_FILE,
     SEED_FOLDER,
@@ -39,27 +47,23 @@ from manyheads.storage.locate import (
 )
 from manyheads.storage.locked import is_same, open_locked
 from manyheads.storage.manifest import (
-    BEST,
     FORMAT,
     FORMAT_VERSION,
-    LAYOUT,
-    EncoderFiles,
     Manifest,
-    best_of,
-    check_code,
     check_format_version,
-    dense_folder,
-    is_model_folder,
+    read_manifest,
+    read_model,
+    seal,
+)
+from manyheads.storage.manifest_update import Change, add_files, change_calibration
+from manyheads.storage.model_card import model_card
+from manyheads.storage.model_parts import (
+    EncoderFiles,
+    check_code,
     not_tensors,
     read_encoder,
     read_heads,
-    read_manifest,
-    read_model,
-    refuse_other_folder,
-    seal,
 )
-from manyheads.storage.manifest_update import add_files, change_calibration
-from manyheads.storage.model_card import model_card
 from manyheads.storage.run_lock import RunLock
 from manyheads.storage.torch_file import check_torch_file, damaged, hostile, private_copy
 from manyheads.storage.untrusted import (
@@ -84,6 +88,7 @@ __all__ = [
     "POOLING_MODES",
     "SEED_FOLDER",
     "SIMILARITIES",
+    "Change",
     "DenseLayer",
     "EncoderFiles",
     "Fields",

@@ -17,7 +17,8 @@ from typing import Any
 
 from manyheads.errors import ModelError, RequestError, listing, shorten
 from manyheads.storage.atomic import StrPath, json_bytes
-from manyheads.storage.manifest import LAYOUT, Manifest, is_model_folder, read_manifest, seal
+from manyheads.storage.layout import LAYOUT, is_model_folder
+from manyheads.storage.manifest import Manifest, read_manifest, seal
 from manyheads.storage.untrusted import inside
 
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", re.ASCII)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from manyheads.errors import ModelError, RequestError, at, listing, option, shorten
 from manyheads.storage.atomic import StrPath, explained
-from manyheads.storage.manifest import BEST, is_model_folder
+from manyheads.storage.layout import BEST, is_model_folder
 
 Prefer = Literal["best", "latest"]
 

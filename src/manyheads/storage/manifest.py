@@ -1,4 +1,4 @@
-"""The files of a model folder, read and verified without a deep-learning framework.
+"""The manifest of a model folder, by which its files are verified as they are read.
 
 `manyheads.json` is the folder's manifest: it describes the model, and lists the size and SHA-256 of
 every other file. Each file is verified as it is read; one that is damaged, truncated, missing or
@@ -15,14 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors import numpy as safetensors_numpy
-
-from manyheads.errors import ModelError, RequestError, counted, option, shorten
+from manyheads.errors import ModelError, counted, option, shorten
 from manyheads.storage.atomic import StorageError, StrPath, sha256, sha256_file
 from manyheads.storage.embedding import DenseLayer, Reading, embedding_size, known_pooling
+from manyheads.storage.layout import LAYOUT, OWN_FILES, dense_folder, is_model_folder
 from manyheads.storage.untrusted import (
     MAX_JSON_BYTES,
     Fields,
@@ -30,79 +26,14 @@ from manyheads.storage.untrusted import (
     parse_json,
     read_bytes,
     read_json,
-    refuse_code,
-    refuse_sizes,
 )
 
 FORMAT = "manyheads model"
 FORMAT_VERSION = 1
-MAX_HEADS_BYTES = 4 << 30
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _Read = TypeVar("_Read")
-_GET_AGAIN = "Copy the whole folder again, or train the model again."
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The names of a model folder's files."""
-
-    manifest: str = "manyheads.json"
-    heads: str = "heads.safetensors"
-    card: str = "README.md"
-    # As transformers names them:
-    config: str = "config.json"
-    weights: str = "model.safetensors"
-    tokenizer: str = "tokenizer.json"
-    tokenizer_config: str = "tokenizer_config.json"
-    # As sentence-transformers names them:
-    modules: str = "modules.json"
-    pooling: str = "1_Pooling/config.json"
-    normalize: str = "2_Normalize/config.json"
-    max_length: str = "sentence_bert_config.json"
-    sentence_transformers: str = "config_sentence_transformers.json"
-
-
-LAYOUT = Layout()
-OWN_FILES = tuple(getattr(LAYOUT, name) for name in Layout.__slots__)
-"""The files of every model, written with the model and never added."""
-BEST = "best"
-"""The name of the best model's folder in a run's folder."""
-
-
-def best_of(task: str) -> str:
-    """Return the name of the folder of the model that is best for one task."""
-    return f"{BEST}-{task}"
-
-
-_TOKENIZER_JSON = (LAYOUT.tokenizer, LAYOUT.tokenizer_config)
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderFiles:
-    """Everything of an encoder except its weights."""
-
-    config: Mapping[str, Any]
-    """`config.json`, as transformers writes it."""
-    files: Mapping[str, bytes] = field(repr=False)
-    """The tokenizer's files by name: `tokenizer.json` and those beside it."""
-    pooling: str
-    """How token vectors make the sentence embedding: one of `POOLING_MODES`, or several joined by
-    `+`, whose vectors are concatenated."""
-    normalize: bool
-    """Whether the embedding is scaled to length one."""
-    max_length: int
-    """Tokens that the heads read at once, special ones included."""
-    hidden_size: int
-    """Length of a token's vector."""
-    dense: tuple[DenseLayer, ...] = ()
-    """Layers after the pooling."""
-    reading: Reading = field(default_factory=Reading)
-
-    @property
-    def embedding_size(self) -> int:
-        """Length of the embedding."""
-        return embedding_size(self.hidden_size, self.pooling, self.dense)
+GET_AGAIN = "Copy the whole folder again, or train the model again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +78,7 @@ class Manifest:
         """Length of the embedding."""
         where = os.fspath(self.folder / LAYOUT.manifest)
         layers = [
-            DenseLayer.from_settings(Fields(one, where, _GET_AGAIN), b"") for one in self.dense
+            DenseLayer.from_settings(Fields(one, where, GET_AGAIN), b"") for one in self.dense
         ]
         return embedding_size(self.hidden_size, self.pooling, layers)
 
@@ -171,12 +102,8 @@ class Manifest:
             ModelError: the manifest does not list it.
         """
         if name not in self.files:
-            raise ModelError(
-                f"has no {shorten(name)} in its list of files",
-                expected="all files of the model",
-                fix=_GET_AGAIN,
-                where=os.fspath(self.folder / LAYOUT.manifest),
-            )
+            found = f"has no {shorten(name)} in its list of files"
+            raise _broken(found, "all files of the model", self.folder / LAYOUT.manifest)
         return inside(self.folder, name)
 
     def read(self, name: str, max_bytes: int = MAX_JSON_BYTES) -> bytes:
@@ -209,53 +136,23 @@ class Manifest:
             self._check_digest(name, path, sha256_file(path))
 
     def _check_size(self, name: str, path: Path) -> None:
-        expected = self.files[name].size
+        expected = f"the {self.files[name].size} bytes that the model was saved with"
         if not path.is_file():
-            raise ModelError(
-                "is missing",
-                expected=f"the {expected} bytes that the model was saved with",
-                fix=_GET_AGAIN,
-                where=os.fspath(path),
-            )
+            raise _broken("is missing", expected, path)
         size = path.stat().st_size
-        if size != expected:
-            raise ModelError(
-                f"has {counted(size, 'byte')}",
-                expected=f"the {expected} bytes that the model was saved with",
-                fix=f"It is truncated, or from another model. {_GET_AGAIN}",
-                where=os.fspath(path),
-            )
+        if size != self.files[name].size:
+            fix = f"It is truncated, or from another model. {GET_AGAIN}"
+            raise _broken(f"has {counted(size, 'byte')}", expected, path, fix)
 
     def _check_digest(self, name: str, path: Path, digest: str) -> None:
-        expected = self.files[name].sha256
-        if digest != expected:
-            raise ModelError(
-                f"has the SHA-256 {digest}",
-                expected=f"{expected}, which the model was saved with",
-                fix=f"It is damaged, or from another model. {_GET_AGAIN}",
-                where=os.fspath(path),
-            )
+        if digest != self.files[name].sha256:
+            expected = f"{self.files[name].sha256}, which the model was saved with"
+            fix = f"It is damaged, or from another model. {GET_AGAIN}"
+            raise _broken(f"has the SHA-256 {digest}", expected, path, fix)
 
 
-def is_model_folder(path: StrPath) -> bool:
-    """Return whether a path is a folder that has a model's manifest, intact or not."""
-    return (Path(path) / LAYOUT.manifest).is_file()
-
-
-def refuse_other_folder(path: StrPath) -> None:
-    """Check that a folder to which a model will be written holds nothing else.
-
-    Raises:
-        RequestError: it holds something else.
-    """
-    target = Path(path)
-    if target.is_dir() and not is_model_folder(target) and any(target.iterdir()):
-        raise RequestError(
-            "holds something other than a model",
-            expected="a model folder to replace, an empty folder, or none",
-            fix="Move it away, or choose another name.",
-            where=os.fspath(path),
-        )
+def _broken(found: str, expected: str, path: Path, fix: str = GET_AGAIN) -> ModelError:
+    return ModelError(found, expected=expected, fix=fix, where=os.fspath(path))
 
 
 def read_manifest(folder: StrPath) -> Manifest:
@@ -279,20 +176,12 @@ def read_manifest(folder: StrPath) -> Manifest:
     where = os.fspath(path)
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ModelError(
-            "is not the manifest of a Manyheads model",
-            expected=f'a file with "format": "{FORMAT}"',
-            fix=_GET_AGAIN,
-            where=where,
-        )
+        expected = f'a file with "format": "{FORMAT}"'
+        raise _broken("is not the manifest of a Manyheads model", expected, path)
     check_format_version(values.get("format_version"), values.get("versions"), where)
     if values.get("sha256") != seal(values):
-        raise ModelError(
-            "has changed since the model was saved",
-            expected="the checksum that it ends with",
-            fix=f"It is damaged, or was edited. {_GET_AGAIN}",
-            where=where,
-        )
+        expected, fix = "the checksum that it ends with", "It is damaged, or was edited."
+        raise _broken("has changed since the model was saved", expected, path, f"{fix} {GET_AGAIN}")
     return _parse(root, values, where)
 
 
@@ -346,7 +235,7 @@ def check_format_version(
     raise ModelError(
         f"has {shorten(version)} as its format version",
         expected=f"a number from 1 to {newest}",
-        fix=_GET_AGAIN,
+        fix=GET_AGAIN,
         where=where,
     )
 
@@ -357,91 +246,8 @@ def seal(values: Mapping[str, Any]) -> str:
     return sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode("ascii"))
 
 
-def read_encoder(manifest: Manifest) -> EncoderFiles:
-    """Read everything of a model's encoder except its weights.
-
-    Raises:
-        ModelError: a file has changed since it was saved, or asks to run the model's own code.
-        StorageError: a file cannot be read.
-    """
-    config = manifest.read_json(LAYOUT.config)
-    files = {name: manifest.read(name) for name in manifest.tokenizer_files}
-    check_code(config, files, os.fspath(manifest.folder))
-    return EncoderFiles(
-        config=config,
-        files=files,
-        pooling=manifest.pooling,
-        normalize=manifest.normalize,
-        max_length=manifest.max_length,
-        hidden_size=manifest.hidden_size,
-        dense=tuple(
-            DenseLayer.from_settings(
-                Fields(settings, os.fspath(manifest.folder / LAYOUT.manifest), _GET_AGAIN),
-                manifest.read(f"{dense_folder(i)}/{LAYOUT.weights}", MAX_HEADS_BYTES),
-            )
-            for i, settings in enumerate(manifest.dense)
-        ),
-        reading=manifest.reading,
-    )
-
-
-def dense_folder(index: int) -> str:
-    """Return the name of the folder of a layer after the pooling, counted from 0."""
-    return f"{index + 2}_Dense"
-
-
-def check_code(config: object, files: Mapping[str, bytes], where: str) -> None:
-    """Refuse an encoder that asks to run its own Python code, or for unlimited memory.
-
-    Args:
-        config: its `config.json`, parsed.
-        files: its tokenizer's files by name.
-        where: the name of their folder or file in an error.
-
-    Raises:
-        ModelError: it does so, or one of these is not a JSON object.
-    """
-    parsed = {
-        name: parse_json(files.get(name, b"{}"), f"{where}/{name}") for name in _TOKENIZER_JSON
-    }
-    for name, value in {LAYOUT.config: config, **parsed}.items():
-        if not isinstance(value, dict):
-            raise ModelError(
-                "is not a JSON object", expected="one", fix=_GET_AGAIN, where=f"{where}/{name}"
-            )
-    # Only the top level of tokenizer.json: any word may occur in the vocabulary below.
-    refuse_code(dict.fromkeys(parsed[LAYOUT.tokenizer], True), f"{where}/{LAYOUT.tokenizer}")
-    refuse_code(parsed[LAYOUT.tokenizer_config], f"{where}/{LAYOUT.tokenizer_config}")
-    refuse_code(config, f"{where}/{LAYOUT.config}")
-    refuse_sizes(config, f"{where}/{LAYOUT.config}")
-
-
-def read_heads(manifest: Manifest) -> dict[str, NDArray[Any]]:
-    """Read the parameters of every head, by `<task>.<parameter>`.
-
-    Raises:
-        ModelError: the file has changed since it was saved, or does not hold tensors.
-    """
-    data = manifest.read(LAYOUT.heads, MAX_HEADS_BYTES)
-    try:
-        tensors: dict[str, NDArray[Any]] = safetensors_numpy.load(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise not_tensors(error, manifest.folder / LAYOUT.heads) from None
-    return {name: np.asarray(tensor) for name, tensor in tensors.items()}
-
-
-def not_tensors(error: Exception, path: Path) -> ModelError:
-    """Explain why a safetensors file was refused."""
-    return ModelError(
-        f"is not a usable safetensors file ({shorten(str(error), 160)})",
-        expected="tensors as Manyheads saves them",
-        fix=f"Nothing in it was executed. {_GET_AGAIN}",
-        where=os.fspath(path),
-    )
-
-
 def _parse(folder: Path, values: Mapping[str, Any], where: str) -> Manifest:
-    fields = Fields(values, where, _GET_AGAIN)
+    fields = Fields(values, where, GET_AGAIN)
     encoder, listed = fields.inner("encoder"), fields.inner("files")
     shared = fields.inner("shared_tensors")
     files = {name: _stored_file(listed.inner(name)) for name in listed.values}

@@ -1,8 +1,10 @@
 """Add files to a finished model folder, such as exported graphs, and keep it intact throughout.
 
-Only files that the manifest lists are part of the model. A file to be replaced is first removed
-from the manifest, then written whole, then listed again. At any moment, even after a power cut, a
-reader finds an intact model: with the old files, without them, or with the new ones.
+Only files that the manifest lists are part of the model. New files are written whole, then listed,
+together with a new calibration; files to be removed leave the list in the same write, and the disk
+after it. A file that is replaced by other contents under its name is removed from the list before
+that. At any moment, even after a power cut, a reader finds an intact model: with the old files,
+with the new ones or, only while files of the same names are replaced, without them.
 
 Results are added to the model that they were made from: writers of a folder wait for each other,
 and one that finds another model there is refused.
@@ -23,11 +25,13 @@ from manyheads.storage.atomic import (
     atomic_file,
     explained,
     json_bytes,
+    sha256,
     sha256_file,
     write_bytes,
 )
+from manyheads.storage.layout import LAYOUT, OWN_FILES
 from manyheads.storage.locked import only_writer
-from manyheads.storage.manifest import LAYOUT, OWN_FILES, Manifest, StoredFile, read_manifest, seal
+from manyheads.storage.manifest import Manifest, StoredFile, read_manifest, seal
 from manyheads.storage.model_card import with_calibration
 from manyheads.storage.untrusted import inside, read_json
 
@@ -57,21 +61,25 @@ def add_files(
         ModelError: the folder holds another model by now or none, or its manifest is damaged.
         StorageError: a file cannot be written; the model in the folder stays intact.
     """
-    root, gone = model.folder, [*remove]
+    root, gone = model.folder, [name for name in remove if name not in add]
     for name in (*add, *gone):
         inside(root, name)
         if name in OWN_FILES:
             raise ValueError(f"{name} is the model's own and cannot be added or removed")
     with _locked(model) as manifest:
-        replaced = [name for name in (*gone, *add) if name in manifest.files]
+        replaced = [
+            name
+            for name, contents in add.items()
+            if name in manifest.files and not _is(contents, manifest.files[name])
+        ]
         if replaced:
             _rewrite(root, unlisted=replaced)
+        listed = {name: _stored(root / name, contents) for name, contents in add.items()}
+        if listed or calibration or not manifest.files.keys().isdisjoint(gone):
+            _rewrite(root, listed, gone, calibration)
         for name in gone:
             with explained(root / name):
                 (root / name).unlink(missing_ok=True)
-        listed = {name: _stored(root / name, contents) for name, contents in add.items()}
-        if listed or calibration:
-            _rewrite(root, listed, calibration=calibration)
     return listed
 
 
@@ -111,6 +119,11 @@ def _locked(model: Manifest) -> Iterator[Manifest]:
                 where=os.fspath(model.folder),
             )
         yield manifest
+
+
+def _is(contents: Path | bytes, stored: StoredFile) -> bool:
+    """Return whether these are the contents of a file that the manifest lists."""
+    return isinstance(contents, bytes) and sha256(contents) == stored.sha256
 
 
 def _stored(target: Path, contents: Path | bytes) -> StoredFile:

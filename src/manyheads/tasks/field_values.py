@@ -117,8 +117,8 @@ class FieldValues:
 
     @property
     def is_paired(self) -> bool:
-        """Whether the values are about two texts; a record without a second one is faulty then."""
-        return self.paired > 0
+        """Whether the values are about two texts, as in most records; the others are faulty."""
+        return 0 < self.records <= 2 * self.paired
 
     @property
     def is_few(self) -> bool:

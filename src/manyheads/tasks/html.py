@@ -1,6 +1,6 @@
 """Small HTML tables with which notebooks show models, predictions and scores.
 
-All text is escaped: it comes from users and models.
+All text is escaped: it comes from users and models. Its direction is that of its script.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
-_MARK = "background:#cfe2ff;color:#052c65;padding:0 .25em;border-radius:.25em"
+_MARK = "background:#cfe2ff;color:#052c65;padding:0 .25em;border-radius:.25em;unicode-bidi:isolate"
+
+_START = "text-align:start"
 
 
 class Marked(NamedTuple):
@@ -24,10 +26,10 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]])
     """Return an HTML table; cells that are `Html` stay as they are."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{_cell(c)}</td>' for c in row) + "</tr>"
+        "<tr>" + "".join(f'<td dir="auto" style="{_START}">{_cell(c)}</td>' for c in row) + "</tr>"
         for row in rows
     )
-    title = f'<caption style="text-align:left">{escape(caption)}</caption>'
+    title = f'<caption dir="auto" style="{_START}">{escape(caption)}</caption>'
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -50,7 +52,7 @@ def marked(text: str, spans: Iterable[Marked]) -> Html:
         parts += [
             escape(text[end : span.start]),
             f'<mark style="{_MARK}">{escape(text[span.start : span.end])} '
-            f"<b><small>{escape(span.label)}</small></b></mark>",
+            f'<b dir="auto"><small>{escape(span.label)}</small></b></mark>',
         ]
         end = span.end
     return Html("".join([*parts, escape(text[end:])]))

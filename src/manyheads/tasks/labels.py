@@ -129,6 +129,20 @@ class LabelSet:
         """The names by which records label: for tags of entities, the types of these."""
         return self.names
 
+    @property
+    def units(self) -> Units | None:
+        """The units that carry the labels, if they are tags."""
+        return None
+
+    @property
+    def marks_entities(self) -> bool:
+        """Whether the labels are tags that mark entities."""
+        return False
+
+    def extended(self, names: Sequence[str]) -> LabelSet:
+        """Return these labels followed by others, which are named as records name them."""
+        return LabelSet((*self.names, *names))
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -189,6 +203,16 @@ class TagSet(LabelSet):
         """The names by which records label: the types."""
         return self.types
 
+    @property
+    def marks_entities(self) -> bool:
+        """Whether the tags mark entities: not under plain, where every word has a class."""
+        return self.scheme is Scheme.BIO
+
+    def extended(self, names: Sequence[str]) -> TagSet:
+        """Return these tags and those of further types, as a stage of their own."""
+        added = bio_names(names)[1:] if self.marks_entities else names
+        return replace(self, names=(*self.names, *added), stages=(*self.stages, len(self)))
+
     @classmethod
     def of_types(cls, types: Iterable[str]) -> TagSet:
         """Make the BIO tag set of some entity types, in their order."""
@@ -197,8 +221,8 @@ class TagSet(LabelSet):
 
 def units_of(label_sets: Iterable[LabelSet]) -> Units:
     """Return the units that carry tags in a model with these labels: the finest of its tasks."""
-    units = [labels.units for labels in label_sets if isinstance(labels, TagSet)]
-    return Units.PIECES if Units.PIECES in units else Units.WORDS
+    pieces = any(labels.units is Units.PIECES for labels in label_sets)
+    return Units.PIECES if pieces else Units.WORDS
 
 
 def with_units(labels: LabelSet, units: Units) -> LabelSet:

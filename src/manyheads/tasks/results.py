@@ -437,6 +437,11 @@ def percent(share: float) -> str:
     return "over 99 %" if share >= 0.995 else f"{100 * share:.0f} %"
 
 
+def percent_of(share: float) -> str:
+    """Write a measured share for people, as 0 % or 100 % only if it is exactly that."""
+    return f"{100 * share:.0f} %" if share in (0, 1) else percent(share)
+
+
 def rounded(score: float | None) -> float | None:
     """Round a score for JSON."""
     return None if score is None else round(score, _SCORE_DIGITS)

@@ -21,10 +21,11 @@ Positions = NDArray[np.int64]
 _SEPARATOR, _RUN, _ALONE, _EXTEND = range(4)
 _ZERO_WIDTH_JOINER = 0x200D
 # Format characters and symbols that extend the preceding character: soft hyphen, the zero-width
-# joiners, word joiner, skin tones, and the letters inside a flag.
+# joiners, word joiner, half-width voicing marks, skin tones, and the letters inside a flag.
 _EXTENDING = frozenset(
-    [0x00AD, 0x200C, 0x200D, 0x2060, *range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080)]
-)
+    [0x00AD, 0x200C, 0x200D, 0x2060, 0xFF9E, 0xFF9F, *range(0x1F3FB, 0x1F400),
+     *range(0xE0020, 0xE0080)]
+)  # fmt: skip
 # Blocks of the scripts without spaces between words.
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao

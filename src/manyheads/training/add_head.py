@@ -16,9 +16,13 @@ from manyheads.storage import StrPath, read_manifest, resolve_model
 def add_head_config(
     model: StrPath,
     task: str,
-    task_settings: Mapping[str, Any],
     settings: Mapping[str, Any],
     *,
+    kind: str,
+    train_file: StrPath,
+    valid_file: StrPath | None = None,
+    field: str | None = None,
+    task_settings: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> Config:
     """Return the configuration of a run that adds a task to a trained model.
@@ -26,9 +30,10 @@ def add_head_config(
     Args:
         model: the trained model: a model folder, a checkpoint or a run's folder.
         task: the new task's name.
-        task_settings: its `kind` and further settings.
         settings: fields of the configuration, and dotted keys. The encoder is frozen unless
             `freeze` is among them.
+        kind, train_file, valid_file, field: of the new task; None: its default.
+        task_settings: other fields of the task.
         resume: whether a run in the folder is continued.
 
     Raises:
@@ -42,7 +47,9 @@ def add_head_config(
                 expected="a value taken from the model and the new task",
                 fix=f"Leave it out, or use {option('`manyheads train`', 'manyheads.train')}.",
             )
-    own = {"tasks": {task: dict(task_settings)}, "init_from": os.fspath(model)}
+    given = {"kind": kind, "train_file": train_file, "valid_file": valid_file, "field": field}
+    given = {name: value for name, value in given.items() if value is not None}
+    own = {"tasks": {task: {**(task_settings or {}), **given}}, "init_from": os.fspath(model)}
     config = load_config(None, {"freeze": "encoder", **settings, **own}, stored=resume)
     # A resumed run does not need the model.
     known = task_names(resolve_model(model)) if Path(model).exists() else []

@@ -19,14 +19,12 @@ from manyheads.evaluation import (
     folds_of,
     score,
 )
-from manyheads.inference import exported_backends, load_predictor, scope_files
+from manyheads.inference import Runtime, exported_backends, load_model, store_calibration
 from manyheads.storage import (
     BEST,
     Manifest,
-    add_files,
     best_of,
     read_manifest,
-    resolve_model,
 )
 from manyheads.tasks import kind_of
 from manyheads.training.run import Run
@@ -168,33 +166,21 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
             f"calibration error {task.error_before:.3f} before, {task.error:.3f} after."
         )
     tasks = {name: task.to_json() for name, task in fitted.items()}
-    values: dict[str, Any] = {"tasks": _carried(run) | tasks}
+    # The outputs of carried tasks are those of `init_from` while the encoder is.
+    carried = run.warm_start.carried.calibrations if run.freezing.is_whole else {}
+    values: dict[str, Any] = {"tasks": {**carried, **tasks}}
     scope = fit_scope_of(outcomes, other or ())
-    if scope is not None:
-        values["scope"] = {"task": scope.task, "source": source, "unknown": 0}
 
     def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
         # Those of graphs that were exported meanwhile.
         return {**values, "backends": known["backends"]} if "backends" in known else values
 
-    add_files(manifest, {} if scope is None else scope_files(scope), calibration=change)
+    store_calibration(manifest, change, scope, source)
 
 
 def _evidence(run: Run, model: _Model) -> Outcomes:
     """Return the model's outcomes on the validation data; scored again unless the run has them."""
     if run.best_evidence is not None and model.epoch == run.state.best.epoch:
         return run.best_evidence
-    predictor = load_predictor(model.folder, backend="torch", threads=run.config.threads)
+    predictor = load_model(model.folder, Runtime("torch", threads=run.config.threads)).predictor
     return score(predictor, run.validation_sets(), evidence=True)
-
-
-def _carried(run: Run) -> dict[str, Any]:
-    """Return the calibrations of carried tasks, if their outputs are still those of `init_from`."""
-    if run.config.init_from is None or not run.freezing.is_whole:
-        return {}
-    try:
-        tasks = read_manifest(resolve_model(run.config.init_from)).calibration.get("tasks", {})
-    except ManyheadsError:
-        # It was a checkpoint, which has none, or is gone by now.
-        return {}
-    return {name: tasks[name] for name in run.warm_start.carried.tasks if name in tasks}

@@ -41,7 +41,7 @@ from manyheads.evaluation import (
     mean_interval,
     paired_bootstrap,
 )
-from manyheads.inference import Predictor, load_predictor
+from manyheads.inference import Predictor, Runtime, load_model
 from manyheads.modeling import Encoder, find_encoder
 from manyheads.storage import METRICS_FILE, SEED_FOLDER, StrPath, write_json
 from manyheads.tasks import kind_of
@@ -360,10 +360,8 @@ def _score(config: Config, bests: Mapping[str, Path], files: Mapping[str, str] |
 def _evaluated(
     config: Config, model: Path, file: str | None, tasks: Sequence[str]
 ) -> EvaluationReport:
-    return evaluate(
-        model, data=file, tasks=tasks, backend="torch", device=config.device,
-        threads=config.threads, drift=False,
-    )  # fmt: skip
+    runtime = Runtime("torch", config.device, config.threads)
+    return evaluate(model, data=file, tasks=tasks, runtime=runtime, drift=False)
 
 
 def judge(task: str, scored: Sequence[_Scored]) -> Verdict:
@@ -407,10 +405,8 @@ def _inference(config: Config, bests: Mapping[str, Path], data: Sequence[str]) -
     texts = [
         r.text for path in data for r in islice(read_records(path, {}, {}, layout=layout), share)
     ]
-    models = {
-        name: load_predictor(path, backend="torch", device=config.device, threads=config.threads)
-        for name, path in bests.items()
-    }
+    runtime = Runtime("torch", config.device, config.threads)
+    models = {name: load_model(path, runtime).predictor for name, path in bests.items()}
     times = measure(models, texts)
     return Times({task: times[task] for task in config.tasks}, times[TOGETHER]), len(texts)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, is_soft_file, load_config, unread_settings
-from manyheads.config.section_checks import LAYOUT
+from manyheads.data.hold_out import LAYOUT
 from manyheads.data.own_files import locate
 from manyheads.errors import RequestError, listing, option, shorten
 from manyheads.modeling import load_checkpoint

@@ -6,7 +6,6 @@ Axes: N records, P of them that are trained on, B records of a batch, E embeddin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 
 import numpy as np
 import torch
@@ -15,15 +14,14 @@ from numpy.typing import NDArray
 from manyheads.config import Config, TaskConfig
 from manyheads.data.records import Record
 from manyheads.inference import Predictor
-from manyheads.inference.backends.pytorch import load_trained, make_predictor
+from manyheads.inference.backends.pytorch import load_trained, predictor_of_model
 from manyheads.modeling import Encoder, MultiTaskModel, choose_compute, find_encoder
-from manyheads.modeling.heads import Head, make_head
+from manyheads.modeling.heads import Head, head_class
 from manyheads.storage import resolve_model
-from manyheads.tasks import Floats, LabelSet, TagSet, TaskSpec, units_of
+from manyheads.tasks import Floats, LabelSet, TaskSpec, kind_of, units_of
 from manyheads.text import TextTokenizer
 from manyheads.training.activation_cache import ActivationCache
 from manyheads.training.data.dataset import build_dataset
-from manyheads.training.probe import probe
 
 Advance = Callable[[int], None]
 """Receives the number of records read since the last call."""
@@ -95,12 +93,10 @@ class FrozenHeads:
         self.compute = choose_compute(
             config.device, config.precision, config.threads, encoder.shape.hidden_size
         )
-        units = units_of(label_sets.values())
-        has_tags = any(isinstance(labels, TagSet) for labels in label_sets.values())
         self.tokenizer = (
             TextTokenizer.from_json(encoder.tokenizer_json)
-            .with_units(units)
-            .with_word_features(has_tags)
+            .with_units(units_of(label_sets.values()))
+            .with_word_features(any(kind_of(task.kind).per_word for task in tasks.values()))
         )
         self.max_length = min(config.max_length, encoder.max_positions)
         self.data = build_dataset(
@@ -115,14 +111,6 @@ class FrozenHeads:
         seconds = np.zeros(0, np.int64) if partners is None else partners
         self.rows = np.setdiff1d(np.arange(len(self.data)), seconds[seconds >= 0])
         """[N] the row of each record, or of its first text."""
-
-    def relabelled(self, records: Sequence[Record]) -> FrozenHeads:
-        """Return a copy with other labels of the same texts, which shares the activations."""
-        other = copy(self)
-        other.data = build_dataset(
-            records, "the records", self.tasks, self._label_sets, self.tokenizer, self.max_length
-        )
-        return other
 
     def specs(self) -> dict[str, TaskSpec]:
         """Describe the tasks for decoding."""
@@ -169,7 +157,7 @@ class FrozenHeads:
     def predictor(self) -> Predictor:
         """Return a predictor with the present heads; all of them share the activations of a
         text."""
-        made = make_predictor(self.model, self.compute, self.tokenizer, self.max_length)
+        made = predictor_of_model(self.model, self.compute, self.tokenizer, self.max_length)
         made.backend = self.cache.evaluation_backend(made.backend)
         return made
 
@@ -193,10 +181,12 @@ class FrozenHeads:
         return {name: self._head(name) for name in self.tasks}
 
     def _head(self, task: str) -> Head:
-        labels = self._label_sets[task]
-        if isinstance(labels, TagSet):
-            return probe(labels, self._shape)
-        return make_head(self.tasks[task], labels, self._shape)
+        settings = self.tasks[task]
+        make = head_class(settings.kind).for_frozen_encoder
+        head = make(settings, self._label_sets[task], self._shape)
+        # All layers of words are kept: suspect labels are told by two of them.
+        head.reads_all_layers |= kind_of(settings.kind).per_word
+        return head
 
     def _batches(
         self, places: NDArray[np.int64], generator: np.random.Generator

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from manyheads.config import Config
 from manyheads.data.records import Record
+from manyheads.errors import ConfigError
 from manyheads.modeling import Compute, MultiTaskModel
 from manyheads.modeling.heads.sentence import MIDDLE, SentenceHead
 from manyheads.text import TextTokenizer
@@ -56,11 +57,21 @@ def fit_heads(
         max_length: the length in sub-tokens to which they are cut.
         compute: where the model runs.
         fresh: the tasks whose heads are not trained yet.
+
+    Raises:
+        ConfigError: a head is not of a kind that can be fitted.
     """
     for task in fresh:
         settings = config.tasks[task]
         if settings.start != "fitted":
             continue
+        head = model.head(task)
+        if not isinstance(head, SentenceHead):
+            raise ConfigError(
+                f"`tasks.{task}.start` is fitted, but heads of kind {settings.kind} have no output "
+                "layer that is fitted to vectors of sentences",
+                fix="Leave `start` out, or derive the head from `SentenceHead`.",
+            )
         labels = data.label_sets[task]
         sets = [(one, _labelled(one, task)) for one in data.datasets if task in one.targets]
         if names := name_texts(labels.names):
@@ -69,8 +80,6 @@ def fit_heads(
                 records, task, {task: settings}, {task: labels}, tokenizer, max_length
             )
             sets.append((named, np.arange(len(named))))
-        head = model.head(task)
-        assert isinstance(head, SentenceHead)
         parts = [
             part for one, rows in sets for part in _vectors(model, head, task, one, rows, compute)
         ]

@@ -15,21 +15,15 @@ from typing import Any
 
 from manyheads.config import Config
 from manyheads.data.hold_out import holding_out, splits_of, with_parts
-from manyheads.errors import counted, listing, option
+from manyheads.errors import listing, option
 from manyheads.evaluation import in_words
 from manyheads.storage import BEST, METRICS_FILE, RunLock, best_of, explained
-from manyheads.tasks.metrics import Evaluation
 from manyheads.training.balancing import GradientMeans
-from manyheads.training.calibrate import (
-    added_to,
-    calibrate_models,
-    main_metrics,
-    scores_without_folds,
-)
+from manyheads.training.calibrate import calibrate_models, main_metrics
 from manyheads.training.data.batching import Step
 from manyheads.training.data.schedules import Schedule, plan_epoch
 from manyheads.training.distributed import ProcessLost
-from manyheads.training.epochs import epochs_without_gain, is_complete, is_improving
+from manyheads.training.epoch_end import finish_epoch
 from manyheads.training.files import kept_until_ready, read_files
 from manyheads.training.in_flight import STEPS_AHEAD, InFlightStep, fetch
 from manyheads.training.launch import joined
@@ -37,10 +31,9 @@ from manyheads.training.metrics_log import MetricsLog, NoLog, restored_log
 from manyheads.training.one_run import one_run
 from manyheads.training.reporter import Reporter, StepReport
 from manyheads.training.run import Run
-from manyheads.training.selection import best_value, main_scores, pareto_front, trade_off
 from manyheads.training.setup import prepare_run
 from manyheads.training.signals import Interrupted, Stopped, StopRequest
-from manyheads.training.state import Best, RunningMean, TrainingError, not_finite
+from manyheads.training.state import RunningMean, TrainingError
 from manyheads.training.step import forward_backward, update
 from manyheads.training.tensorboard import TENSORBOARD_FOLDER, TensorBoardLog, require_tensorboard
 
@@ -119,7 +112,9 @@ def train(
             _log(run, reporter.message) as log,
             _tensorboard(run, log),
         ):
-            reporter.begin(run.total_steps, run.state.step, list(config.tasks))
+            main = main_metrics(run)
+            tasks = {task: main[task] for task in config.tasks}
+            reporter.begin(run.total_steps, run.state.step, tasks)
             try:
                 train_loop(run, log, reporter, stop)
             except ProcessLost as lost:
@@ -183,8 +178,8 @@ def _result(run: Run) -> TrainResult:
 def _summary(run: Run) -> list[str]:
     if not run.state.best.epoch:
         return []
-    kinds = {name: task.kind for name, task in run.config.tasks.items()}
-    return in_words(run.state.history[run.state.best.epoch - 1]["metrics"]["tasks"], kinds)
+    specs = {task: run.model.head(task).spec(task) for task in run.model.heads}
+    return in_words(run.state.history[run.state.best.epoch - 1]["metrics"]["tasks"], specs)
 
 
 def train_loop(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> None:
@@ -337,114 +332,3 @@ def log_step(run: Run, log: MetricsLog) -> None:
         }
     )
     state.since_log, state.gradients_since_log = {}, GradientMeans()
-
-
-def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> Path:
-    """Evaluate, log, save, and keep the model if it is the best.
-
-    Returns:
-        The epoch's checkpoint.
-
-    Raises:
-        Interrupted: a signal came during the evaluation; the run is unchanged.
-        TrainingError: the weights or the model's outputs are not finite, or all steps of the
-            epoch were skipped.
-    """
-    state = run.state
-    _check_trained(run)
-    reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
-    evaluation = run.processes.led(run.evaluate, stop)
-    main = main_metrics(run)
-    points = [main_scores(e["metrics"], main) for e in (*state.history, {"metrics": evaluation})]
-    entry = _epoch_entry(run, evaluation, points)
-    better = _end_epoch(run, entry, points[-1])
-    log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
-    path = run.save_epoch(log)
-    # After the checkpoint, from which a resumed run can restore these folders.
-    for name in [*([BEST] if entry["best"] else []), *map(best_of, better)]:
-        _replace_best(run, name, reporter)
-    reporter.epoch(state.history)
-    run.outcomes = None
-    if state.finished:
-        if run.processes.is_first:
-            calibrate_models(run, reporter.message, only_missing=False)
-        _report_end(run, points, reporter)
-    return path
-
-
-def _check_trained(run: Run) -> None:
-    """Refuse an epoch whose weights are not finite, or of which no step was made."""
-    state = run.state
-    if not all(bool(parameter.isfinite().all()) for parameter in run.trained()):
-        raise not_finite("the weights", state.step)
-    if not state.this_epoch:
-        raise not_finite(f"the losses of all steps of epoch {state.epoch + 1}", state.step)
-
-
-def _replace_best(run: Run, name: str, reporter: Reporter) -> None:
-    """Save the epoch's model as a best one; report what goes with the one before."""
-    lost = added_to(run.save_dir / name) if run.processes.is_first else []
-    run.save_best(run.state.epoch, name)
-    for what in lost:
-        reporter.message(f"warning: the new {name} replaces a model with {what}.")
-
-
-def _epoch_entry(
-    run: Run, evaluation: Evaluation, points: Sequence[Mapping[str, float]]
-) -> dict[str, Any]:
-    """Return the history's entry of the epoch that was just evaluated.
-
-    Args:
-        run: the run, before its state counts the epoch.
-        evaluation: the epoch's.
-        points: each epoch's main scores by task, this one's last.
-    """
-    state, score = run.state, best_score(run, evaluation)
-    return {
-        "epoch": state.epoch + 1,
-        "step": state.step,
-        "loss": {name: loss.mean for name, loss in state.this_epoch.items()},
-        "score": score,
-        **scores_without_folds(run),
-        # Of equal epochs the last: the others have trained less.
-        "best": score >= state.best.score,
-        "front": [i + 1 for i in pareto_front(points)],
-        "metrics": evaluation,
-    }
-
-
-def _end_epoch(run: Run, entry: dict[str, Any], scores: Mapping[str, float]) -> list[str]:
-    """Count the epoch in the run's state; return the tasks whose best model it has."""
-    state, config = run.state, run.config
-    state.history.append(entry)
-    state.epoch, state.step_in_epoch, state.this_epoch = state.epoch + 1, 0, {}
-    if entry["best"]:
-        state.best = Best(state.epoch, entry["score"])
-    better = []
-    if config.keep_best_per_task:
-        better = [t for t, v in scores.items() if v >= state.best_of.get(t, Best()).score]
-        state.best_of |= {task: Best(state.epoch, scores[task]) for task in better}
-    state.finished = is_complete(config, state.epoch, state.history)
-    return better
-
-
-def _report_end(run: Run, points: Sequence[Mapping[str, float]], reporter: Reporter) -> None:
-    """Report the trade-off of the tasks, an early stop, or that more epochs may help."""
-    state = run.state
-    if text := trade_off(points):
-        reporter.message(text)
-    if state.epoch < run.config.epochs:
-        waited = counted(epochs_without_gain(state.history), "epoch")
-        reporter.message(f"Stopped early: no better model for {waited} (`early_stopping`).")
-    elif is_improving(state.history):
-        more = state.epoch + max(2, state.epoch // 2)
-        reporter.message(
-            "The last epoch was the best so far, so more may be better still. Continue with "
-            + option(f"--resume --epochs {more}", f"`resume=True, num_epochs={more}`")
-            + "."
-        )
-
-
-def best_score(run: Run, evaluation: Evaluation) -> float:
-    """Reduce an evaluation to the number that selects the best model: higher is better."""
-    return best_value(run.config, evaluation, main_metrics(run))

@@ -3,6 +3,7 @@
 All other parameters are unchanged. The old labels' scores therefore stay the same, and a decision
 changes only where a new label scores higher. Records with old labels ("kept records") are the
 negative examples: two thirds of them are used for fitting, the others are scored before and after.
+Where the former have few records of an old label, training records of the run are added to them.
 With one label a text, the new labels' scores are lowered until old answers are rarely lost in a
 cross-validation on the former.
 """
@@ -11,14 +12,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, TaskConfig
+from manyheads.data.own_files import anchored, located, training_records
 from manyheads.data.readers import Layout
-from manyheads.data.records import Record, label_names, read_records
+from manyheads.data.records import Record, alike, label_names, read_records
 from manyheads.errors import (
     ConfigError,
     DataError,
@@ -32,7 +35,7 @@ from manyheads.errors import (
 )
 from manyheads.evaluation import own_validation_files, score
 from manyheads.inference import LoadedModel, Predictor
-from manyheads.inference.backends.pytorch import TrainedModel, load_trained, make_predictor
+from manyheads.inference.backends.pytorch import TrainedModel, load_trained, predictor_of_model
 from manyheads.modeling import (
     Head,
     MultiTaskModel,
@@ -51,7 +54,7 @@ from manyheads.storage import (
     refuse_other_folder,
     resolve_model,
 )
-from manyheads.tasks import LabelSet, Scheme, TagSet, kind_of
+from manyheads.tasks import LabelSet, kind_of
 from manyheads.tasks.found import natural_order
 from manyheads.tasks.metrics import numbers
 from manyheads.training.data.dataset import build_dataset
@@ -71,6 +74,10 @@ LIMIT = 0.3
 records."""
 MOST_KEPT = 6000
 """The most kept records that are used, drawn from the whole file."""
+FEW_KEPT = 20
+"""Old labels with fewer records to fit get training records of the run, up to this number."""
+FEW_SCORED = 50
+"""With fewer kept records to score, a warning says so."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ def add_label(
     overwrite: bool = False,
     threads: int | None = None,
     report: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> AddedLabels:
     """Add the labels of a file that a trained model's task lacks to that task.
 
@@ -118,13 +126,16 @@ def add_label(
         model: a model folder, a checkpoint or a run's folder; it is not changed.
         task: the task.
         train_file: examples of the new labels, and possibly of old ones.
-        kept: records with old labels. Default: the validation data of the run.
+        kept: records with old labels. Default: the validation data of the run, and training records
+            where they have few of an old label.
         save_dir: the folder of the new model.
         limit: the right answers that may be lost, in percentage points of the kept records, for
             tasks with one label a text.
         overwrite: whether to replace a model in that folder.
         threads: processor threads; default: all available cores.
         report: receives messages for the user.
+        warn: receives warnings: of new labels spelt like others, of old labels without kept
+            records, and of a check on few records.
 
     Raises:
         ManyheadsError: the model, a file or the folder cannot be used, no label is new, or another
@@ -137,26 +148,35 @@ def add_label(
     trained = load_trained(path)
     compute = choose_compute("cpu", "float32", threads)
     head = _extensible(trained, task, path)
-    examples, labels = _examples(trained.config.tasks[task], task, head.labels, train_file)
-    new = labels.names[len(head.labels) :]
-    report(f"New labels of {task}: {listing(_kinds(labels, new))}. Reading kept records ...")
-    predictor = make_predictor(trained.model, compute, trained.tokenizer, trained.max_length)
+    examples, new = _examples(trained.config.tasks[task], task, head.labels, train_file)
+    labels = head.labels.extended(new)
+    _warn_of_alike(task, head.labels, new, warn)
+    report(f"New labels of {task}: {listing(new)}. Reading kept records ...")
+    predictor = predictor_of_model(trained.model, compute, trained.tokenizer, trained.max_length)
     old = LoadedModel(os.fspath(path), predictor, trained.config)
-    fitted, scored = _kept_records(old, task, head.labels, kept, report)
+    records = _kept_records(old, task, head.labels, kept, report)
+    fitted, scored = [r for i, r in enumerate(records) if i % 3], records[::3]
+    if kept is None:
+        fitted += _training_records(old, task, head.labels, fitted)
+    _warn_of_few(task, head.labels, fitted, scored, warn)
     config = _extended_config(trained.config, task, labels)
-    report(f"Fitting {counted(len(new), 'row')} of the head ...")
+    report(f"Fitting {counted(len(labels) - len(head.labels), 'row')} of the head ...")
     read = replace(trained, tokenizer=predictor.tokenizer, config=config)
     extended = _extended(read, task, labels, examples, fitted, limit)
-    after = make_predictor(extended, compute, trained.tokenizer, trained.max_length)
+    after = predictor_of_model(extended, compute, trained.tokenizer, trained.max_length)
     changed, scores = _compared(predictor, after, task, scored)
     with explained(save_dir):
         Path(save_dir).parent.mkdir(parents=True, exist_ok=True)
+    # Its data stay with the run of the old model.
+    stored = anchored(located(config, path)).model_copy(
+        update={"save_dir": os.fspath(Path(save_dir).resolve())}
+    )
     contents = model_contents(
-        extended, config, trained.max_length, _metrics(trained.manifest, task)
+        extended, stored, trained.max_length, _metrics(trained.manifest, task)
     )
     save_model_folder(save_dir, contents)
     _carry_calibrations(trained.manifest, Path(save_dir), task, report)
-    counts = _counts(examples, task, _kinds(labels, new))
+    counts = _counts(examples, task, new)
     return AddedLabels(Path(save_dir), task, counts, len(scored), changed, *scores)
 
 
@@ -253,8 +273,8 @@ def _extensible(trained: TrainedModel, task: str, path: Path) -> Head:
 
 def _examples(
     settings: TaskConfig, task: str, old: LabelSet, file: str
-) -> tuple[list[Record], LabelSet]:
-    """Read the examples, and return them with the old labels followed by the new ones.
+) -> tuple[list[Record], list[str]]:
+    """Read the examples, and return them with the names of their new labels.
 
     Raises:
         DataError: a record does not fit the task, or none has a new label.
@@ -277,21 +297,22 @@ def _examples(
             f"the label {numeral} of the task {task!r} looks like an index", where=file,
             expected=f"names, as the model has: {listing(sorted(known))}",
         )  # fmt: skip
-    if isinstance(old, TagSet):
-        tags = [f"{prefix}-{name}" for name in new for prefix in "BI"]
-        names = (*old.names, *(tags if old.scheme is Scheme.BIO else new))
-        return records, replace(old, names=names, stages=(*old.stages, len(old)))
-    return records, LabelSet((*old.names, *new))
+    return records, new
 
 
-def _kinds(labels: LabelSet, new: Sequence[str]) -> list[str]:
-    """Return new labels as records name them: for BIO tags, the entity types."""
-    is_bio = isinstance(labels, TagSet) and labels.scheme is Scheme.BIO
-    return list(dict.fromkeys(name[2:] if is_bio else name for name in new))
+def _warn_of_alike(
+    task: str, old: LabelSet, new: Sequence[str], warn: Callable[[str], None]
+) -> None:
+    for group in alike([*old.record_names, *new]):
+        if not set(new).isdisjoint(group):
+            warn(
+                f"the labels {listing(map(repr, group))} of the task {task!r} differ only in case "
+                "or white space. Give one class one name."
+            )
 
 
 def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[str, int]:
-    counts = Counter(n for one in records for n in {*label_names(one.labels[task])})
+    counts = _frequencies(records, task)
     return {name: counts[name] for name in new}
 
 
@@ -305,8 +326,8 @@ def _kept_records(
     old: LabelSet,
     file: str | None,
     report: Callable[[str], None],
-) -> tuple[list[Record], list[Record]]:
-    """Read records with old labels, and return those to fit and those to score, in random order.
+) -> list[Record]:
+    """Read records with old labels, and return them in random order.
 
     Raises:
         RequestError: no file is named, and the run's validation data are not available.
@@ -322,15 +343,10 @@ def _kept_records(
                 where=error.where, fix=_name_kept(),
             ) from None  # fmt: skip
         layout = Layout.of(model.config)
-    known = frozenset(old.record_names)
     settings = {task: model.config.tasks[task]}
-    labelled = (
-        record
-        for record in read_records(file, settings, {task: old}, layout=layout, allow_unseen=True)
-        if task in record.labels and known.issuperset(label_names(record.labels[task]))
-    )
+    read = read_records(file, settings, {task: old}, layout=layout, allow_unseen=True)
     # Not the first ones: files are often sorted by class, or take turns with the classes.
-    records, total = drawn(labelled, MOST_KEPT)
+    records, total = drawn(_with_old_labels(read, task, old), MOST_KEPT)
     if total > len(records):
         report(f"Using {len(records):,} of {total:,} kept records, drawn at random.")
     if len(records) < 3:
@@ -339,7 +355,61 @@ def _kept_records(
             expected="at least 3, from which the new labels are told apart",
             fix=_name_kept(),
         )  # fmt: skip
-    return [r for i, r in enumerate(records) if i % 3], records[::3]
+    return records
+
+
+def _training_records(
+    model: LoadedModel, task: str, old: LabelSet, fitted: Sequence[Record]
+) -> list[Record]:
+    """Return training records of the run for the old labels of which few records are fitted.
+
+    Most of the time the others suffice, and are better: a model is surer of its training records
+    than of other texts.
+    """
+    counts = _frequencies(fitted, task)
+    found: list[Record] = []
+    with suppress(DataError):  # a warning names the labels that stay without records
+        training = training_records(model.config, {task: old}, model.path)
+        for record in _with_old_labels(training, task, old):
+            if all(counts[name] >= FEW_KEPT for name in old.record_names):
+                break
+            names = {*label_names(record.labels[task])}
+            if any(counts[name] < FEW_KEPT for name in names):
+                counts.update(names)
+                found.append(record)
+    return found
+
+
+def _warn_of_few(
+    task: str,
+    old: LabelSet,
+    fitted: Sequence[Record],
+    scored: Sequence[Record],
+    warn: Callable[[str], None],
+) -> None:
+    counts = _frequencies(fitted, task)
+    if missing := [name for name in old.record_names if not counts[name]]:
+        warn(
+            f"the task {task!r}: no kept record is labelled {listing(missing)}; the new labels are "
+            f"not told apart from {'them' if len(missing) > 1 else 'it'}. {_name_kept()}"
+        )
+    if len(scored) < FEW_SCORED:
+        warn(
+            f"the task {task!r}: what the new labels cost the old ones is counted on only "
+            f"{counted(len(scored), 'record')}; evaluate the new model on others. {_name_kept()}"
+        )
+
+
+def _with_old_labels(records: Iterable[Record], task: str, old: LabelSet) -> Iterator[Record]:
+    known = frozenset(old.record_names)
+    for record in records:
+        if task in record.labels and known.issuperset(label_names(record.labels[task])):
+            yield record
+
+
+def _frequencies(records: Iterable[Record], task: str) -> Counter[str]:
+    """Return how many records have each label."""
+    return Counter(name for one in records for name in {*label_names(one.labels[task])})
 
 
 def _extended_config(config: Config, task: str, labels: LabelSet) -> Config:

@@ -53,8 +53,8 @@ class Reporter:
     failure: BaseException | None = None
     """If set, the run saves its state after the step or epoch, and raises this exception."""
 
-    def begin(self, total_steps: int, done_steps: int, tasks: Sequence[str]) -> None:
-        """Training starts, or resumes after `done_steps`."""
+    def begin(self, total_steps: int, done_steps: int, tasks: Mapping[str, str]) -> None:
+        """Training starts, or resumes after `done_steps`; each task has a main metric."""
 
     def step(self, report: StepReport) -> None:
         """A task was trained in an optimiser step."""

@@ -16,7 +16,7 @@ from manyheads.data.records import Record
 from manyheads.errors import at
 from manyheads.evaluation import REFERENCE, Outcomes, Reference, score
 from manyheads.inference import Backend, Predictor, Watched
-from manyheads.inference.backends.pytorch import make_predictor
+from manyheads.inference.backends.pytorch import predictor_of_model
 from manyheads.modeling import (
     ADAPTERS,
     CheckpointContents,
@@ -49,7 +49,7 @@ from manyheads.training.metrics_log import MetricsLog
 from manyheads.training.optimizer import AdamW
 from manyheads.training.state import TrainingState, check_same_run, not_finite
 from manyheads.training.terms import LossTerm
-from manyheads.training.warm_start import INHERITED, WarmStart
+from manyheads.training.warm_start import CALIBRATIONS, INHERITED, WarmStart
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -164,7 +164,7 @@ class Run:
             before_batch: called before each batch; an exception from it ends the evaluation.
         """
         exact = replace(self.compute, precision="float32")
-        predictor = make_predictor(self.model, exact, self.tokenizer, self.max_length)
+        predictor = predictor_of_model(self.model, exact, self.tokenizer, self.max_length)
         backend = self.reader.evaluation_backend(predictor.backend)
         predictor.backend = _Evaluated(backend, before_batch, self.state.step)
         self.outcomes = score(predictor, self.validation_sets(), evidence=True)
@@ -246,6 +246,7 @@ class Run:
         state: dict[str, Any] = {}
         if self.config.init_from is not None:
             state[INHERITED] = list(self.warm_start.tasks)
+            state[CALIBRATIONS] = dict(self.warm_start.carried.calibrations)
         if self.config.lora is not None:
             state[ADAPTERS] = adapter_state(self.model)
         for term in self.terms:

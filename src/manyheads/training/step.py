@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -106,7 +106,7 @@ def update(run: Run, result: StepResult) -> Tensor:
         run.optimizer,
         rate_factor(state.step, run.total_steps, config.warmup_ratio, config.lr_schedule),
     )
-    norm = clip(run.trained(), config.max_grad_norm, _loss_scale(run, losses))
+    norm = clip(run.trained(), config.max_grad_norm, _loss_scale(run, result.labelled))
     finite = torch.stack([norm, *losses.values()]).isfinite().all()
     if run.in_flight and config.on_nonfinite == "stop":
         finite = finite & run.in_flight[-1].made
@@ -121,14 +121,17 @@ def update(run: Run, result: StepResult) -> Tensor:
     return finite
 
 
-def _loss_scale(run: Run, losses: Mapping[str, Tensor]) -> float | Tensor:
+def _loss_scale(run: Run, labelled: Sequence[str]) -> float | Tensor:
     """Return the loss scale relative to a task weight of 1; it multiplies the clipping limit.
 
     The weights of several tasks divide one gradient among them, which clipping preserves: the
     scale of such a step is 1.
+
+    Args:
+        run: the run.
+        labelled: the tasks that have labels in the step.
     """
-    tasks = [task for task in losses if task in run.config.tasks]
-    if len(tasks) != 1:
+    if len(labelled) != 1:
         return 1.0
     terms = sum(term.weight for term in run.terms)
-    return (run.balancer.factor(tasks[0]) + terms) / (1 + terms)
+    return (run.balancer.factor(labelled[0]) + terms) / (1 + terms)

@@ -39,11 +39,14 @@ from manyheads.modeling import (
 )
 from manyheads.modeling.heads import Head
 from manyheads.storage import resolve_model
-from manyheads.tasks import LabelSet, TagSet, TaskSpec, units_of
+from manyheads.tasks import LabelSet, TaskSpec, units_of
 from manyheads.text import Units
 
 INHERITED = "inherited"
 """The checkpoint's key of the tasks whose heads continued to learn."""
+
+CALIBRATIONS = "carried_calibrations"
+"""The checkpoint's key of the carried tasks' calibrations."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Carried:
     """Each as `TaskSpec.to_json` writes it."""
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     """Their heads' parameters, as `<task>.<parameter>`."""
+    calibrations: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Those of their calibrations that the trained model has, as its manifest holds them."""
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the parameters by their names in a whole model."""
@@ -95,9 +100,9 @@ class WarmStart:
     @property
     def units(self) -> Units | None:
         """The units that carry tags in the trained model; None if it tags nothing."""
-        specs = [TaskSpec.from_json(spec).label_set() for spec in self.carried.specs]
-        sets = [s for s in (*self.labels.values(), *specs) if isinstance(s, TagSet)]
-        return units_of(sets) if sets else None
+        carried = (TaskSpec.from_json(spec).label_set() for spec in self.carried.specs)
+        sets = [*self.labels.values(), *carried]
+        return units_of(sets) if any(labels.units for labels in sets) else None
 
     @classmethod
     def of_model(cls, trained: TrainedModel, config: Config) -> WarmStart:
@@ -107,6 +112,7 @@ class WarmStart:
         specs = {str(spec["name"]): spec for spec in task_specs(model)}
         taken = [name for name in config.tasks if name in specs]
         left = [name for name in specs if name not in config.tasks]
+        known = {} if trained.manifest is None else trained.manifest.calibration.get("tasks", {})
         return cls(
             model_name=old.model_name,
             max_length=trained.max_length,
@@ -123,6 +129,7 @@ class WarmStart:
                     for name in left
                     for key, tensor in model.head(name).state_dict().items()
                 },
+                {name: known[name] for name in left if name in known},
             ),
         )
 
@@ -147,6 +154,7 @@ class WarmStart:
                     for name, tensor in found.model.items()
                     if name.startswith(tuple(f"{HEADS}{task}." for task in carried))
                 },
+                found.training.get(CALIBRATIONS, {}),
             ),
         )
 
@@ -242,9 +250,8 @@ def _carried(config: Config, name: str) -> TaskConfig:
     valid_file = task.valid_file or (None if task.carried else config.valid_file)
     values |= {"valid_file": valid_file, "carried": True}
     if valid_file is not None:
-        layout = Layout.of(config).of_file(valid_file)
-        values |= {"format": layout.format, "map": dict(layout.names) or None}
-        values["label_separator"] = layout.separator
+        values |= dict.fromkeys(fields_where(TaskConfig, lambda setting: setting.layout))
+        values |= Layout.of(config).of_file(valid_file).settings()
     return TaskConfig.model_validate(values)
 
 

@@ -12,6 +12,7 @@ from manyheads.config.fields import FREE, INPUT_FILE, RENAMING, Float, Int, Stri
 # The tasks hold what the numbers of labels mean, and are compared.
 _OF_STANDARD_TASKS = replace(FREE, compare="several")
 _FIRST_FILE = replace(INPUT_FILE, first=True)
+_LAYOUT = replace(FREE, layout=True)
 
 
 class Data(Strict):
@@ -34,22 +35,22 @@ class Data(Strict):
     stay together, and of each label at least two records are held out where there are ten."""
     hold_out_seed: Annotated[Int, FREE] = Field(default=0, ge=0)
     """The seed that determines which records are held out."""
-    format: Annotated[str | None, FREE] = None
+    format: Annotated[str | None, _LAYOUT] = None
     """The format of the data files, one of those that `manyheads data formats` lists. Default:
     detected from each file's content and extension."""
-    text_field: Annotated[str | None, FREE] = None
+    text_field: Annotated[str | None, _LAYOUT] = None
     """The field or column of the text. Default: `text`. Columns of a table without a header are
     named by their numbers, from 1."""
-    text2_field: Annotated[str | None, FREE] = None
+    text2_field: Annotated[str | None, _LAYOUT] = None
     """The field or column of a pair's second text. Default: `text2`."""
-    tokens_field: Annotated[str | None, FREE] = None
+    tokens_field: Annotated[str | None, _LAYOUT] = None
     """The field or column of the tokens, where texts are lists of words. Default: `tokens`."""
-    map: Annotated[dict[str, str], BeforeValidator(pairs), replace(FREE, allowed=RENAMING)] = Field(
-        default_factory=dict
+    map: Annotated[dict[str, str], BeforeValidator(pairs), replace(_LAYOUT, allowed=RENAMING)] = (
+        Field(default_factory=dict)
     )
     """Fields or columns of the data files, each with the field that it is read as
     ({category: label}); on the command line, category=label,topic=intent. Default: none."""
-    label_separator: Annotated[str | None, FREE] = Field(default=None, min_length=1)
+    label_separator: Annotated[str | None, _LAYOUT] = Field(default=None, min_length=1)
     """The separator of several labels in one cell of a table's column `labels`.
     Default: none; a cell is one label."""
     num_classes: Annotated[Int | None, _OF_STANDARD_TASKS] = Field(default=None, ge=2)

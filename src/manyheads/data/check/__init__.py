@@ -13,9 +13,10 @@ These are errors, because training would fail, learn something wrong, or be meas
 These are warnings: a text that occurs twice with the same labels, records without any label,
 white space at the border of an entity, records that truncation shortens without losing a label,
 labels that only a later file has, labels that differ only in case, the encoding of accents or
-white space, a task with only one class, validation data without entities, and a field that fits
-several kinds of task, which training without a configuration refuses. Notes report fields that no
-task reads, and contents of a format that records cannot hold.
+white space, a task with only one class, validation data without entities, classes that seem to be
+several in one cell of a table, and a field that fits several kinds of task, which training without
+a configuration refuses. Notes report fields that no task reads, and contents of a format that
+records cannot hold.
 """
 
 from __future__ import annotations

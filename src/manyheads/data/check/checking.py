@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from unicodedata import normalize
 
 from manyheads.config import TaskConfig
 from manyheads.data.check.duplicates import CopyFinder, Place
@@ -19,7 +18,7 @@ from manyheads.data.check.report import (
 )
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks, tasks_to_read
 from manyheads.data.readers import Layout, Row, is_dataset_name
-from manyheads.data.records import LabelCollector, Paths
+from manyheads.data.records import LabelCollector, Paths, alike
 from manyheads.errors import (
     DataError,
     ManyheadsError,
@@ -93,7 +92,8 @@ def check_data(
 def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> InferredTasks:
     """Return the tasks that training would find in files.
 
-    Fields that training would refuse, because they fit several kinds of task, are reported.
+    Fields that training would refuse, because they fit several kinds of task, are reported, and
+    those whose classes seem to be several in one cell.
     """
     files = list(dict.fromkeys(paths))
 
@@ -102,7 +102,10 @@ def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> Inferr
         if isinstance(error, RequestError):
             findings.add("", Kind.AMBIGUOUS, listing(files), error.found, error.fix)
 
-    return infer_tasks(files, layout, on_error=report)
+    found = infer_tasks(files, layout, on_error=report)
+    for hint in found.hints:
+        findings.add("", Kind.JOINED, listing(files), hint)
+    return found
 
 
 def _read(
@@ -228,31 +231,21 @@ def _judge_labels(
 def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -> None:
     """Report classes with nearly equal names, and a task with a single class."""
     task = next((check.tasks[name] for check in checks), None)
-    alike: dict[str, dict[str, None]] = {}
-    for check in checks:
-        for label in check.counts[name].labels:
-            alike.setdefault(_folded(label), {})[label] = None
+    names = dict.fromkeys(label for check in checks for label in check.counts[name].labels)
     where = listing(check.path for check in checks)
-    for labels in alike.values():
-        if len(labels) > 1:
-            findings.add(
-                "", Kind.ALIKE, where,
-                f"the labels {listing(map(repr, labels))} of the task {name!r} differ only in "
-                "case or white space",
-                "Give one class one name.",
-            )  # fmt: skip
-    names = {label for labels in alike.values() for label in labels}
+    for labels in alike(names):
+        findings.add(
+            "", Kind.ALIKE, where,
+            f"the labels {listing(map(repr, labels))} of the task {name!r} differ only in "
+            "case or white space",
+            "Give one class one name.",
+        )  # fmt: skip
     if task is not None and kind_of(task.kind).exclusive and len(names) == 1:
         (only,) = names
         findings.add(
             "", Kind.ONE_CLASS, where, f"the task {name!r} has only one class, {shorten(only)}",
             "Add records of another class.",
         )  # fmt: skip
-
-
-def _folded(label: str) -> str:
-    """Return a label without its case and its runs of white space, to find others like it."""
-    return " ".join(normalize("NFC", label).casefold().split())
 
 
 def _judge_copies(

@@ -47,6 +47,7 @@ class Kind(str, Enum):
     ONE_CLASS = "one class"
     NO_ENTITY = "no entity"
     AMBIGUOUS = "ambiguous field"
+    JOINED = "joined classes"
     SCHEME = "scheme"
     UNREAD = "unread"
     REPEATED = "repeated entity"
@@ -72,6 +73,7 @@ _WARNINGS = frozenset(
         Kind.ONE_CLASS,
         Kind.NO_ENTITY,
         Kind.AMBIGUOUS,
+        Kind.JOINED,
         Kind.UNKNOWN_SCRIPT,
     }
 )

@@ -16,6 +16,7 @@ from manyheads.data.readers.hub import is_dataset_name
 from manyheads.data.readers.memory import (
     are_records,
     are_splits,
+    have_fields,
     in_memory,
     is_in_memory,
     read_memory,
@@ -31,6 +32,7 @@ __all__ = [
     "Row",
     "are_records",
     "are_splits",
+    "have_fields",
     "in_memory",
     "is_data_file",
     "is_dataset_name",

@@ -38,7 +38,7 @@ class Columns:
 def read_conll(source: Source) -> Iterator[Row]:
     """Yield a row for each sentence: `tokens`, `ner` (the last column), and `col2`, `col3`...
 
-    Columns are separated by tabs, or by any white space if the first token's line has no tab. The
+    Columns are separated by tabs, or by spaces and tabs if the first token's line has no tab. The
     layout or a `# global.columns = ...` line may name them. A first column that numbers the tokens
     is left out, and one of tags before a column of words is `ner`. `-DOCSTART-` lines separate
     documents. A comment is `#` or `# ...` before the first token of a sentence, with another number
@@ -119,7 +119,10 @@ def _dashed(tag: str) -> str:
 
 
 def _split(line: str, tabs: bool) -> list[str]:
-    return [cell.strip(" ") for cell in line.split("\t")] if tabs else line.split()
+    if tabs:
+        return [cell.strip(" ") for cell in line.split("\t")]
+    # Not at other white space: a token may hold a no-break space, or be one.
+    return [cell for cell in line.replace("\t", " ").split(" ") if cell]
 
 
 def _find_columns(source: Source) -> Columns:
@@ -277,7 +280,7 @@ def _is_comment(line: str, cells: list[str], columns: Columns, where: str, begin
         if is_trailing
         else f"the line has {len(cells)} column{'s' * (len(cells) != 1)}: {shorten(line)}",
         where=where,
-        expected=f"{width}, separated by {'tabs' if columns.tabs else 'white space'}, "
+        expected=f"{width}, separated by {'tabs' if columns.tabs else 'spaces or tabs'}, "
         "as the lines before it",
         fix=_NO_TABS if is_trailing else _FIX,
     )

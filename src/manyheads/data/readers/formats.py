@@ -46,6 +46,7 @@ from manyheads.data.readers.seq_folder import SEQ_FILES, read_seq_folder
 from manyheads.data.readers.snips import is_snips, read_snips
 from manyheads.data.readers.spacy_json import is_spacy, read_spacy
 from manyheads.data.readers.table import TEXT_COLUMNS
+from manyheads.data.readers.tagged_lines import is_tagged_lines, read_tagged_lines
 from manyheads.data.readers.text_lines import UTF8_BOM, convert, opened, recode
 from manyheads.data.readers.trec import is_trec, read_trec
 from manyheads.errors import DataError, at, listing, nearest, option
@@ -112,6 +113,10 @@ FORMATS: dict[str, Format] = {
     "fasttext": Format(
         "fastText's lines", read_fasttext, (), is_fasttext,
         (".txt", ".ft", ".train", ".valid", ".test"),
+    ),
+    "tagged-lines": Format(
+        "a sentence a line of word|TAG", read_tagged_lines, (), is_tagged_lines,
+        (".iob", ".iob2", ".bio", ".bio2", ".conll", ".txt"),
     ),
     "trec": Format("TREC's questions", read_trec, (), is_trec, (".label", ".txt")),
     "json": Format("a JSON list", read_json_list, (".json",)),
@@ -279,8 +284,18 @@ def _format_of_folder(path: Path, name: str) -> Format:
         where=name,
         expected="seq.in (tokens), seq.out (tags) and label, line by line; annotations of brat; or "
         "what `save_to_disk` of the datasets library writes",
-        fix="Name one file, or a folder that has these.",
+        fix=_files_of(path) or "Name one file, or a folder that has these.",
     )
+
+
+def _files_of(folder: Path) -> str:
+    """Return the advice to name the files of a folder, if any may be of a format."""
+    endings = {e for known in FORMATS.values() for e in (*known.endings, *known.may_end)}
+    try:
+        files = sorted(one for one in folder.iterdir() if one.suffix.lower() in endings)
+    except OSError:
+        return ""
+    return f"Name its files: {listing(map(str, files))}." if files else ""
 
 
 def _is_folder(path: Path, name: str) -> bool:

@@ -72,6 +72,11 @@ def broken(error: ValueError | RecursionError, where: str, column: int | None = 
         )
     if isinstance(error, json.JSONDecodeError):
         place = f"column {error.colno if column is None else column}"
+        if error.doc[error.pos : error.pos + 1] == "\ufeff":
+            return DataError(
+                f"an invisible byte-order mark (U+FEFF) at {place}", where=where, expected="JSON",
+                fix="Remove it; files that are joined may each begin with one.",
+            )  # fmt: skip
         message = (error.msg[:1].lower() + error.msg[1:]).removesuffix(" at").removesuffix(":")
         return DataError(
             f"broken JSON at {place}: {message}", where=where, fix="Correct the file there."

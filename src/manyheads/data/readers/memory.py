@@ -45,6 +45,13 @@ def are_records(data: object) -> bool:
     return isinstance(data, Iterator)
 
 
+def have_fields(data: object) -> bool:
+    """Return whether an object is a collection of records with named fields."""
+    if isinstance(data, list | tuple):
+        return len(data) > 0 and isinstance(data[0], Mapping)
+    return are_records(data) and not isinstance(data, Iterator)
+
+
 def are_splits(data: object) -> bool:
     """Return whether an object is a mapping from splits to their records, such as a DatasetDict."""
     if not isinstance(data, Mapping) or any(name in data for name in (*_TEXTS, *_SETTINGS)):

@@ -113,6 +113,12 @@ class Layout:
         """Return the file's own name of a field that is read as `name`."""
         return next((theirs for theirs, ours in self.names.items() if ours == name), name)
 
+    def settings(self) -> dict[str, Any]:
+        """Return what is stated as settings of a configuration or a task."""
+        names = dict(self.names)
+        stated = {"format": self.format, "map": names, "label_separator": self.separator}
+        return {name: value for name, value in stated.items() if value}
+
     def of_file(self, path: str) -> Layout:
         """Return the layout of one file."""
         return self.own.get(path, self)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import zip_longest
 
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.text_lines import read_lines
+from manyheads.data.readers.text_lines import read_lines, words_of
 from manyheads.errors import DataError, at
 
 SEQ_FILES = ("seq.in", "seq.out", "label")
@@ -50,14 +50,9 @@ def _rows(source: Source, files: Sequence[Source]) -> Iterator[Row]:
                 source.refuse(line)
         if len(texts) < len(lines):
             continue
-        tokens, tags = _split(texts[0]), _split(texts[1])
+        tokens, tags = words_of(texts[0]), words_of(texts[1])
         # The name of a class may contain spaces; tokens and tags cannot.
         label = texts[2].strip(" \t") or None
         if tokens or tags or label:
             fields = {"tokens": tokens, "ner": tags, "label": label}
             yield Row(source.name, number, "line", fields)
-
-
-def _split(line: str) -> list[str]:
-    """Split at spaces and tabs; other white space, such as a no-break space, belongs to words."""
-    return [part for part in line.replace("\t", " ").split(" ") if part]

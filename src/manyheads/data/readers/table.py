@@ -18,6 +18,9 @@ from manyheads.tasks.label_values import SECOND_TEXT
 
 TEXT_COLUMNS = ("text", "tokens")
 
+_MARK = "\ufeff"
+_LABEL_COLUMNS = {"label", "labels", "class", "category", "intent", "sentiment", "target"}
+
 PAIR_COLUMNS = ("text", "text2", "score")
 """The columns of a file without a header that begins with two texts and a number, like the STS
 benchmark."""
@@ -45,6 +48,7 @@ def table_rows(
         DataError: the first record cannot be a header.
     """
     header: list[str] | None = None
+    names: list[str] = []
     records = iter(records)
     for number, cells in records:
         where = at(source.name, number, unit)
@@ -52,7 +56,13 @@ def table_rows(
             if header is None:
                 header, is_record = _header(cells, source, number, records)
                 if not is_record:
+                    names = _stripped(cells)
                     continue
+            elif len(names) > 1 and _stripped(cells) == names:
+                raise DataError(
+                    "the line repeats the header", where=where, expected="a record",
+                    fix="Remove it; files that are joined keep one header.",
+                )  # fmt: skip
             yield Row(source.name, number, unit, _fields(header, cells, source.layout, where))
         except DataError as error:
             if header is None:
@@ -78,7 +88,7 @@ def _header(
     if source.layout.numbered:
         numbers = [str(i) for i in range(1, len(cells) + 1)]
         return _with_text(source.layout.header(numbers, where), cells, where, more), True
-    names = [cell.strip() for cell in cells]
+    names = _stripped(cells)
     renamed = source.layout.header(names, where)
     if _is_pair(names) and not source.layout.names:
         return list(PAIR_COLUMNS), True
@@ -92,6 +102,11 @@ def _header(
     # Such as the row numbers that pandas writes, or the empty cells behind a spreadsheet's table.
     source.pass_over("columns without a name in the header", renamed.count(""))
     return _with_text(renamed, names, where, more), False
+
+
+def _stripped(cells: Sequence[str]) -> list[str]:
+    """Return the cells of a header, which begins with a byte-order mark where files were joined."""
+    return [cell.strip().removeprefix(_MARK) for cell in cells]
 
 
 def _fields(
@@ -234,9 +249,10 @@ def _with_text(
 def _likely_columns(
     header: Sequence[str], more: Iterator[tuple[int, list[str]]]
 ) -> tuple[str, str]:
-    """Return the column with the longest values, and the other one if there are two.
+    """Return the column of the text, and the other one if there are two.
 
-    Both are empty where the first line looks like a record.
+    The text has its usual name in another case, or else the longest values among the columns whose
+    names are not usual for labels. Both are empty where the first line looks like a record.
     """
     if any(len(name) > _LONGEST_NAME or _is_number(name) for name in header):
         return "", ""
@@ -246,8 +262,15 @@ def _likely_columns(
         for _, cells in islice(more, _RECORDS_SEEN):
             for column, cell in enumerate(cells[: len(header)]):
                 sizes[column] += len(cell)
-    longest = sizes.index(max(sizes))
-    return header[longest], header[1 - longest] if len(header) == 2 else ""
+    names = [name.casefold() for name in header]
+    columns = range(len(header))
+    text = max(
+        [i for i in columns if names[i] in TEXT_COLUMNS]
+        or [i for i in columns if names[i] not in _LABEL_COLUMNS]
+        or columns,
+        key=sizes.__getitem__,
+    )
+    return header[text], header[1 - text] if len(header) == 2 else ""
 
 
 def _quoted(name: str) -> str:

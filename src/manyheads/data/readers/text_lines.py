@@ -18,6 +18,11 @@ UTF8_BOM = b"\xef\xbb\xbf"
 STDIN = "standard input"
 """The name of a source that is no file."""
 
+_USUAL_ENCODINGS = (
+    "cp1252 (Western Europe), cp1250 (Central Europe), cp1251 (Russian), cp1254 (Turkish), "
+    "shift_jis (Japanese) or gb18030 (Chinese)"
+)
+
 Line = str | DataError
 """A line without its line break, or the error of an unreadable one, which is not raised so that a
 reader can keep its place and continue."""
@@ -72,6 +77,11 @@ def sound_lines(source: Source) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def words_of(line: str) -> list[str]:
+    """Split at spaces and tabs; other white space, such as a no-break space, belongs to words."""
+    return [part for part in line.replace("\t", " ").split(" ") if part]
+
+
 def lines_of(file: BinaryIO, source: Source, *, keep_ends: bool = False) -> Iterator[Line]:
     """Yield the lines of an open stream, as `read_lines` does for a file."""
     offset = 0
@@ -116,7 +126,9 @@ def not_utf8(source: Source, line: int, offset: int, byte: int) -> DataError:
         f"byte 0x{byte:02x} at offset {offset} of the file is not UTF-8",
         where=at(source.name, line),
         expected="text in UTF-8",
-        fix=recode(source.path, source.name, "cp1252"),
+        fix=f"{recode(source.path, source.name, 'ENCODING')}, where ENCODING is the one that the "
+        f"file was saved in, usually {_USUAL_ENCODINGS}. With the right one, all of the text reads "
+        "correctly.",
     )
 
 

@@ -6,6 +6,7 @@ from manyheads.data.readers import Row
 from manyheads.data.records.discovery import (
     LabelCollector,
     Paths,
+    alike,
     discover_labels,
     label_names,
     unseen_labels,
@@ -35,6 +36,7 @@ __all__ = [
     "RecordParser",
     "Row",
     "Unread",
+    "alike",
     "check_text",
     "discover_labels",
     "label_fields",

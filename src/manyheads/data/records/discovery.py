@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from unicodedata import normalize
 
 from manyheads.config import TaskConfig
 from manyheads.data.readers import Layout, Row, read_rows
@@ -127,3 +128,12 @@ def label_names(label: Label) -> list[str]:
         return [label]
     items = label if isinstance(label, tuple) else ()
     return [item.label if isinstance(item, Span) else str(item) for item in items]
+
+
+def alike(labels: Iterable[str]) -> list[list[str]]:
+    """Return the groups of different labels that differ only in case or white space."""
+    groups: dict[str, list[str]] = {}
+    for label in dict.fromkeys(labels):
+        folded = " ".join(normalize("NFC", label).casefold().split())
+        groups.setdefault(folded, []).append(label)
+    return [group for group in groups.values() if len(group) > 1]

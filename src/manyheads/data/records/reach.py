@@ -8,7 +8,7 @@ from itertools import islice
 
 from manyheads.data.records.record import Record
 from manyheads.errors import counted
-from manyheads.tasks import LabelSet, Scheme, TagSet, inside_words
+from manyheads.tasks import LabelSet, inside_words
 from manyheads.text import Encoding, TextTokenizer
 
 _CHUNK = 1024
@@ -29,13 +29,7 @@ class Reach:
     @classmethod
     def of(cls, label_sets: Mapping[str, LabelSet]) -> Reach:
         """Count for the tasks whose tags mark entities."""
-        return cls(
-            [
-                name
-                for name, labels in label_sets.items()
-                if isinstance(labels, TagSet) and labels.scheme is Scheme.BIO
-            ]
-        )
+        return cls([name for name, labels in label_sets.items() if labels.marks_entities])
 
     def add(self, record: Record, encoding: Encoding | None) -> None:
         """Count the entities of a record.

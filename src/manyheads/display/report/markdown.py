@@ -39,14 +39,14 @@ def _scores(report: Report) -> Iterator[str]:
             for t in report.tasks
         ],
     )
-    interval = f" ({_between(*report.frame_interval)})" if report.frame_interval else ""
-    yield f"Frame accuracy: {report.evaluation['frame_accuracy']:.4f}{interval}"
+    frames = report.evaluation["frame_accuracy"]
+    if frames is not None and report.frame_interval is not None:
+        yield f"Frame accuracy: {frames:.4f} ({_between(*report.frame_interval)})"
     drift = report.evaluation.get("drift", {})
     if "cosine" in drift:
-        yield (
-            f"Drift of the embedding: cosine {drift['cosine']:.4f}, similarity correlation "
-            f"{drift['similarity_correlation']:.4f}"
-        )
+        known = drift["similarity_correlation"]
+        correlation = "" if known is None else f", similarity correlation {known:.4f}"
+        yield f"Drift of the embedding: cosine {drift['cosine']:.4f}{correlation}"
 
 
 def _changes(report: Report) -> Iterator[str]:
@@ -54,9 +54,11 @@ def _changes(report: Report) -> Iterator[str]:
         return
     yield f"## What changed from {_text(report.changes.model)}"
     yield _table(
-        ("task", "metric", "before", "after", "difference", "became right", "became wrong", "p"),
+        ("task", "metric", "before", "after", "difference", "95 % interval", "became right",
+         "became wrong", "p"),
         [
-            (c.name, c.metric, f"{c.before:.4f}", f"{c.after:.4f}", _between(c.low, c.high),
+            (c.name, c.metric, f"{c.before:.4f}", f"{c.after:.4f}",
+             f"{c.after - c.before:+.4f}", _between(c.low, c.high),
              c.better, c.worse, "" if c.p_value is None else f"{c.p_value:.3f}")
             for c in report.changes.tasks
         ],

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from manyheads.config import BATCH_TOKENS, Config, restored_threads
+from manyheads.config import Config, restored_threads
 from manyheads.data.own_files import located, may_open
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
@@ -23,9 +23,8 @@ from manyheads.evaluation.report.build import (
 from manyheads.evaluation.report.changes import changes
 from manyheads.evaluation.report.curve import MeasureCurves, learning_curve
 from manyheads.evaluation.report.data import MAX_SUSPECTS, Epoch, LearningCurve, Report
-from manyheads.inference import LoadedModel, embed_texts, load_model
+from manyheads.inference import LoadedModel, Runtime, embed_texts, load_model
 from manyheads.storage import Prefer, StrPath, logged_epochs
-from manyheads.tasks.kinds import find_kind
 
 FindSuspects = Callable[[str, Config], Iterable[Suspect]]
 """Finds the labels of (file, configuration) that are likely wrong."""
@@ -43,10 +42,7 @@ def report(
     layout: Layout | None = None,
     tasks: Sequence[str] | None = None,
     slices: Sequence[str] = (),
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    runtime: Runtime = Runtime(),
     drift: bool = True,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Report:
@@ -59,7 +55,7 @@ def report(
             their own; default, they are not looked for.
         curve: measures the score by number of training records; default, it is not measured.
         checkpoint: which model of a run's folder is scored; default, the best one.
-        data, layout, tasks, backend, device, threads, batch_tokens, drift, warn: see `evaluate`.
+        data, layout, tasks, runtime, drift, warn: see `evaluate`.
         slices: fields of the records, such as `channel`, by whose values scores are compared.
 
     Raises:
@@ -67,16 +63,13 @@ def report(
     """
 
     def load(path: StrPath) -> LoadedModel:
-        return load_model(
-            path, prefer=checkpoint or "best", backend=backend, device=device, threads=threads,
-            batch_tokens=batch_tokens, warn=warn,
-        )  # fmt: skip
+        return load_model(path, runtime, prefer=checkpoint or "best", warn=warn)
 
     def evaluated_on(
         source: StrPath | None, layout: Layout | None, loaded: LoadedModel, **more: Any
     ) -> EvaluationReport:
         return evaluate(
-            loaded, data=source, layout=layout, tasks=tasks, threads=threads, warn=warn, **more
+            loaded, data=source, layout=layout, tasks=tasks, runtime=runtime, warn=warn, **more
         )
 
     refuse_one_name("slices", slices)
@@ -217,15 +210,14 @@ def _training_records(loaded: LoadedModel) -> tuple[list[Record] | None, str]:
 
 def _epochs(loaded: LoadedModel) -> tuple[Epoch, ...]:
     """Return what the training run logged, where the model lies in the run's folder."""
+    main = {spec.name: spec.main_metric for spec in loaded.predictor.specs}
     epochs = []
     for entry in logged_epochs(Path(loaded.path).parent):
         try:
             scores = {
-                name: float(metrics[kind.main_metric])
+                name: float(metrics[main[name]])
                 for name, metrics in entry["metrics"]["tasks"].items()
-                if name in loaded.config.tasks
-                and (kind := find_kind(loaded.config.tasks[name].kind)) is not None
-                and kind.main_metric in metrics
+                if name in main and main[name] in metrics
             }
             losses = {name: float(loss) for name, loss in entry["loss"].items()}
             epochs.append(Epoch(int(entry["epoch"]), entry["best"] is True, losses, scores))

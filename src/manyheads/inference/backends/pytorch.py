@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from manyheads.config import BATCH_TOKENS, Config, stored_config
 from manyheads.errors import ModelError, at, shorten
 from manyheads.inference.predictor import Predictor, embed_texts
+from manyheads.inference.runtime import Runtime
 from manyheads.inference.trust import read_scope, read_scorings
 from manyheads.modeling import (
     Compute,
@@ -29,7 +30,7 @@ from manyheads.modeling import (
     longest_input,
     model_of_checkpoint,
     model_of_folder,
-    without_progress_bars,
+    quiet_loading,
 )
 from manyheads.storage import Manifest, read_manifest, resolve_model
 from manyheads.tasks import Scope, Scoring
@@ -65,7 +66,7 @@ class TorchBackend:
         return {name: values.float().cpu().numpy() for name, values in outputs.items()}
 
 
-def make_predictor(
+def predictor_of_model(
     model: MultiTaskModel,
     compute: Compute,
     tokenizer: TextTokenizer,
@@ -123,7 +124,7 @@ def source_embedder(config: Config, threads: int | None = None) -> Embedder:
             return embedder
     tokenizer = TextTokenizer.from_json(encoder.tokenizer_json)
     length = min(config.max_length, encoder.max_positions)
-    predictor = make_predictor(MultiTaskModel(encoder, {}), compute, tokenizer, length)
+    predictor = predictor_of_model(MultiTaskModel(encoder, {}), compute, tokenizer, length)
     return partial(embed_texts, predictor)
 
 
@@ -135,7 +136,7 @@ def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embed
     try:
         from sentence_transformers import SentenceTransformer
 
-        with without_progress_bars():
+        with quiet_loading():
             model = SentenceTransformer(
                 str(folder), device="cpu", local_files_only=True,
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
@@ -153,6 +154,9 @@ def _read_by_sentence_transformers(folder: Path, pooling: str = "auto") -> Embed
         for module in model:
             if type(module).__name__ == "Pooling":
                 setattr(module, "pooling_mode", pooling)  # noqa: B010
+    tokenizer: Any = model.tokenizer
+    if tokenizer.pad_token is None:  # any token will do, as padding is masked
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     # If the folder's length exceeds the table of positions, the library would read too much.
     transformer: Any = model.transformers_model
     longest = longest_input(transformer, getattr(transformer.config, "pad_token_id", None) or 0)
@@ -204,12 +208,7 @@ def load_trained(source: Path | Manifest) -> TrainedModel:
 
 
 def load(
-    source: Path | Manifest,
-    *,
-    device: str,
-    threads: int | None,
-    batch_tokens: int,
-    precision: str = "float32",
+    source: Path | Manifest, runtime: Runtime, precision: str = "float32"
 ) -> tuple[Predictor, Config]:
     """Load a model folder, by its manifest or path, or a checkpoint for prediction.
 
@@ -218,12 +217,12 @@ def load(
         RequestError: there is no such device.
     """
     trained = load_trained(source)
-    compute = choose_compute(device, precision, threads)
+    compute = choose_compute(runtime.device, precision, runtime.threads)
     model = trained.model.to(compute.device)
     specs = [model.head(name).spec(name) for name in model.heads]
     manifest = trained.manifest
-    predictor = make_predictor(
-        model, compute, trained.tokenizer, trained.max_length, batch_tokens=batch_tokens,
+    predictor = predictor_of_model(
+        model, compute, trained.tokenizer, trained.max_length, batch_tokens=runtime.batch_tokens,
         scorings=None if manifest is None else read_scorings(manifest, specs),
         scope=None if manifest is None else read_scope(manifest, specs),
     )  # fmt: skip

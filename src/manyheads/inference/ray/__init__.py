@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from manyheads.config import BATCH_TOKENS
 from manyheads.errors import RequestError, install, listing
-from manyheads.inference.loading import load_predictor
+from manyheads.inference.loading import load_model
+from manyheads.inference.runtime import Runtime
 from manyheads.inference.texts import WhenEmpty
 from manyheads.storage import StrPath, resolve_model
 
@@ -41,16 +41,13 @@ def predict_files(
     model: StrPath,
     inputs: Sequence[str],
     output: str,
+    runtime: Runtime = Runtime(),
     *,
     format: str | None = None,
-    backend: str = "auto",
-    device: str = "auto",
     tasks: Sequence[str] | None = None,
     embed: bool = False,
     when_empty: WhenEmpty = "flag",
     skip_empty: bool = False,
-    batch_tokens: int = BATCH_TOKENS,
-    threads: int | None = None,
     workers: int | None = None,
     address: str | None = None,
     progress: bool = False,
@@ -69,15 +66,13 @@ def predict_files(
         inputs: files and folders of Parquet, JSON lines or CSV: paths, or URIs of any file system
             that Ray reads. Records have a `text`, or `tokens`, a list of words.
         output: a folder, or the URI of one, which must be new or empty.
+        runtime: what runs the model in each worker: on the device "auto" or "cpu", which mean the
+            same here, and with one thread by default.
         format: "parquet", "jsonl" or "csv"; default, by the files' endings.
-        backend: runs the model; `auto` is the fastest available one.
-        device: "auto" or "cpu", which mean the same here.
         tasks: the tasks to answer; default, all.
         embed: whether to add the embedding.
         when_empty: whether a text without words is flagged in its row or refused.
         skip_empty: whether such texts are left out of the output.
-        batch_tokens: sub-tokens of a batch, padding included.
-        threads: processor threads of each worker; default, 1.
         workers: the number of workers; default, as many as fit on the processors.
         address: the address of a Ray cluster to join; default, a new cluster on this machine.
         progress: whether to show Ray's progress bars.
@@ -88,9 +83,9 @@ def predict_files(
         ManyheadsError: Ray is not installed, or the model, input, output or cluster is invalid.
         RuntimeError: a worker failed for another reason.
     """
-    if device not in DEVICES:
+    if runtime.device not in DEVICES:
         raise RequestError(
-            f"device {device!r} with the engine ray",
+            f"device {runtime.device!r} with the engine ray",
             expected=f"one of: {listing(DEVICES)}; the engine's workers compute on processors",
             fix="Leave the device out, or use the engine local.",
         )
@@ -106,21 +101,21 @@ def predict_files(
 
     source = find_input(inputs, format)
     path = resolve_model(model).resolve()
-    specs, scoped = _answered(path, backend, threads or 1, tasks)
+    threads = runtime.threads or 1
+    runtime = replace(runtime, device="cpu", threads=threads)
+    specs, scoped = _answered(path, runtime, tasks)
     with ExitStack() as stack:
         place = stack.enter_context(output_folder(output))
         # Inside, so that the folder is removed after a failure is explained.
         stack.enter_context(explained(source.name))
-        count = stack.enter_context(joined(address, workers, threads or 1, progress))
+        count = stack.enter_context(joined(address, workers, threads, progress))
         found = survey(source)
         results = result_schema(specs, embed, scoped=scoped)
         names = output_columns(results.names, found.columns.names)
         renamed = [field.with_name(names[field.name]) for field in results]
         job = Job(
             model=str(path),
-            backend=backend,
-            threads=threads or 1,
-            batch_tokens=batch_tokens,
+            runtime=runtime,
             tasks=tuple(spec.name for spec in specs),
             embed=embed,
             when_empty=when_empty,
@@ -148,14 +143,14 @@ def _require_ray() -> None:
 
 
 def _answered(
-    path: StrPath, backend: str, threads: int, tasks: Sequence[str] | None
+    path: StrPath, runtime: Runtime, tasks: Sequence[str] | None
 ) -> tuple[list[TaskSpec], bool]:
     """Load the model in this process first, so that its errors are raised at once.
 
     Returns:
         the tasks that are answered, and whether predictions have `in_scope`.
     """
-    predictor = load_predictor(path, backend=backend, device="cpu", threads=threads)
+    predictor = load_model(path, runtime).predictor
     predictor.predict([], tasks=tasks)
     specs = [spec for spec in predictor.specs if spec.answers]
     chosen = [spec for spec in specs if tasks is None or spec.name in tasks]

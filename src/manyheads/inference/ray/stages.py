@@ -11,11 +11,12 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from ray.data import ActorPoolStrategy, Datasink
 
 from manyheads.errors import DataError, ManyheadsError, RequestError, counted, listing
-from manyheads.inference.loading import load_predictor
+from manyheads.inference.loading import load_model
 from manyheads.inference.predictor import Predictor
 from manyheads.inference.ray.inputs import Input
 from manyheads.inference.ray.outputs import Place
 from manyheads.inference.ray.tables import conformed, result_columns
+from manyheads.inference.runtime import Runtime
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
 from manyheads.tasks.label_values import SECOND_TEXT
 
@@ -25,9 +26,7 @@ class Job:
     """The settings of a worker."""
 
     model: str
-    backend: str
-    threads: int
-    batch_tokens: int
+    runtime: Runtime
     tasks: tuple[str, ...]
     embed: bool
     when_empty: WhenEmpty
@@ -50,13 +49,7 @@ class Worker:
         self._job = job
         self._loaded: Predictor | ManyheadsError
         try:
-            self._loaded = load_predictor(
-                job.model,
-                backend=job.backend,
-                device="cpu",
-                threads=job.threads,
-                batch_tokens=job.batch_tokens,
-            )
+            self._loaded = load_model(job.model, job.runtime).predictor
         except ManyheadsError as error:
             # Raised with the first block, since Ray passes on only the traceback of errors here.
             self._loaded = error
@@ -176,7 +169,7 @@ def predict_and_write(
         batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=workers),
-        num_cpus=job.threads,
+        num_cpus=job.runtime.threads,
         udf_modifying_row_count=job.skip_empty,
     ).write_datasink(sink)
     if sink.rows != rows and not job.skip_empty:

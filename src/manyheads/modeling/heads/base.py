@@ -60,6 +60,16 @@ class Head(nn.Module, ABC):
             ConfigError: the settings do not fit together.
         """
 
+    @classmethod
+    def for_frozen_encoder(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> Head:
+        """Make a head that shows what a frozen encoder knows of the labels.
+
+        It is trained many times, for learning curves and suspect labels. Default: the task's own.
+        """
+        return cls.from_config(config, labels, encoder)
+
     @abstractmethod
     def logits(self, features: Features) -> Tensor:
         """Compute float32 logits: [B, L] of sentences or [B, W, L] of words."""

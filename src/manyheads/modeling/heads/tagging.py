@@ -17,6 +17,7 @@ from manyheads.modeling.heads.base import IGNORE, Head, divergence, output_layer
 from manyheads.modeling.heads.crf import CRF
 from manyheads.modeling.heads.layer_mix import ScalarMix, TokenReader
 from manyheads.modeling.heads.necks import Neck, make_neck
+from manyheads.modeling.heads.probe import DROPOUT, HiddenLayer, ProbedLayers
 from manyheads.modeling.heads.word_features import SIZE, WordFeatures
 from manyheads.tasks import LabelSet, TagSet, TaskSpec
 from manyheads.tasks.spec import Decoder
@@ -42,8 +43,8 @@ class TaggingHead(Head):
     def __init__(
         self,
         tags: TagSet,
-        reader: TokenReader,
-        neck: Neck | None,
+        reader: TokenReader | ProbedLayers,
+        neck: Neck | HiddenLayer | None,
         *,
         hidden_size: int,
         crf: CRF | None,
@@ -74,18 +75,28 @@ class TaggingHead(Head):
         cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
     ) -> TaggingHead:
         """Make a new head (see `Head.from_config`)."""
-        if not isinstance(labels, TagSet):
-            raise TypeError(f"a tagging head needs a TagSet, not a {type(labels).__name__}")
         word_features = WordFeatures(config.dropout) if config.word_features == "on" else None
         size = encoder.hidden_size + (SIZE if word_features else 0)
+        tags = _tags(labels)
         return cls(
-            labels,
+            tags,
             TokenReader(ScalarMix(encoder.num_layers + 1) if config.reads == "mix" else None),
             make_neck(config, size),
             hidden_size=size,
-            crf=CRF(labels) if config.decoder == "crf" else None,
+            crf=CRF(tags) if config.decoder == "crf" else None,
             dropout=config.dropout,
             word_features=word_features,
+        )
+
+    @classmethod
+    def for_frozen_encoder(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> TaggingHead:
+        """Make a small network on two of the encoder's layers (see `Head.for_frozen_encoder`)."""
+        reader = ProbedLayers(encoder)
+        size = reader.output_size
+        return cls(
+            _tags(labels), reader, HiddenLayer(size), hidden_size=size, crf=None, dropout=DROPOUT
         )
 
     def logits(self, features: Features) -> Tensor:
@@ -152,3 +163,9 @@ class TaggingHead(Head):
             details["word_features"] = WORD_FEATURES_VERSION
         decoder: Decoder = "linear" if self.crf is None else "crf"
         return TaskSpec(name, self.kind, tags.names, tags.scheme, decoder, details=details)
+
+
+def _tags(labels: LabelSet) -> TagSet:
+    if not isinstance(labels, TagSet):
+        raise TypeError(f"a tagging head needs a TagSet, not a {type(labels).__name__}")
+    return labels

@@ -9,35 +9,45 @@ from __future__ import annotations
 from manyheads.errors import ModelError, nearest, shorten
 
 _ENCODERS = """
-    albert bert bert-generation big_bird camembert canine convbert data2vec-text deberta deberta-v2
-    distilbert electra ernie esm eurobert flaubert fnet funnel ibert jina_embeddings_v3 layoutlm
-    longformer luke megatron-bert mobilebert modernbert mpnet mra nezha nomic_bert nystromformer
-    qdqbert rembert roberta roberta-prelayernorm roc_bert roformer splinter squeezebert xlm
-    xlm-roberta xlm-roberta-xl xlnet xmod yoso
+    albert bert bert-generation big_bird camembert data2vec-text deberta deberta-v2 distilbert
+    electra ernie esm eurobert flaubert ibert jina_embeddings_v3 layoutlm longformer luke
+    megatron-bert mobilebert modernbert mpnet mra nomic_bert rembert roberta roberta-prelayernorm
+    roc_bert roformer splinter squeezebert xlm xlm-roberta xlm-roberta-xl xlnet xmod
 """
 
-# These embed by their last token.
+# These read from left to right.
 _DECODERS = """
     falcon gemma gemma2 gemma3_text gpt2 gpt_neo gpt_neox llama ministral mistral modernbert-decoder
-    olmo olmo2 opt phi phi3 qwen2 qwen3 smollm3 stablelm starcoder2
+    olmo olmo2 phi phi3 qwen2 qwen3 smollm3 stablelm starcoder2
 """
 TEXT_MODELS = frozenset((*_ENCODERS.split(), *_DECODERS.split()))
 """Encoders and decoders of text, by `model_type`."""
 
+# These read padding, so the output for a text depends on the texts beside it in a batch.
+_READ_PADDING = frozenset({"convbert", "fnet", "nystromformer", "yoso"})
+
 # `transformers` builds these with a decoder; they are refused for that once they are built.
 _ENCODER_DECODERS = frozenset({"bart", "mbart", "mt5", "t5", "umt5"})
+
+_EXPECTED = "an encoder of text such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT"
 
 
 def refuse_other_types(model_type: object, where: str) -> None:
     """Refuse a model that is not a text model.
 
     Raises:
-        ModelError: its `model_type` is not listed here.
+        ModelError: its `model_type` is not listed here, or it reads padding.
     """
+    if model_type in _READ_PADDING:
+        raise ModelError(
+            f"the model type is {shorten(model_type)}, whose output for a text depends on the "
+            "padding, and so on the other texts of a batch",
+            where=where, expected=_EXPECTED, fix="Choose another model.",
+        )  # fmt: skip
     if not isinstance(model_type, str) or model_type not in TEXT_MODELS | _ENCODER_DECODERS:
         raise ModelError(
             f"the model type is {shorten(model_type)}{nearest(str(model_type), TEXT_MODELS)}",
             where=where,
-            expected="an encoder of text such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
+            expected=_EXPECTED,
             fix="Choose another model.",
         )

@@ -91,17 +91,21 @@ def read_modules(root: Path) -> list[tuple[str, Path]] | None:
     return modules
 
 
-def read_pooling(modules: Sequence[tuple[str, Path]] | None, mode: str) -> tuple[PoolingSpec, bool]:
-    """Read how the embedding is computed from token vectors; a plain encoder gets the mean.
+def read_pooling(
+    modules: Sequence[tuple[str, Path]] | None, config: Mapping[str, Any], mode: str
+) -> tuple[PoolingSpec, bool]:
+    """Read how the embedding is computed from token vectors.
 
     Args:
         modules: see `read_modules`.
+        config: the transformer's `config.json`, which decides for a plain encoder.
         mode: replaces the folder's own mode, unless it is `auto`.
 
     Returns:
         the pooling, and whether it includes the tokens of a prompt.
     """
-    own, normalize, include_prompt, dense = "mean", False, True, []
+    own = "lasttoken" if modules is None and _is_language_model(config) else "mean"
+    normalize, include_prompt, dense = False, True, []
     for kind, folder in modules or ():
         if kind == "Normalize":
             normalize = True
@@ -120,6 +124,18 @@ def read_pooling(modules: Sequence[tuple[str, Path]] | None, mode: str) -> tuple
             weights = read_bytes(folder / WEIGHTS, _MAX_DENSE_BYTES)
             dense.append(DenseLayer.from_settings(fields, weights))
     return PoolingSpec(own if mode == "auto" else mode, normalize, tuple(dense)), include_prompt
+
+
+def _is_language_model(config: Mapping[str, Any]) -> bool:
+    """Return whether sentence-transformers embeds a plain encoder by its last token.
+
+    It does so with models that predict the next token, unless their tokens also read later ones.
+    """
+    names = config.get("architectures")
+    causal = config.get("is_causal", True)
+    return bool(
+        isinstance(names, list) and names and str(names[0]).endswith("ForCausalLM") and causal
+    )
 
 
 def _pooling_mode(settings: Any, path: Path) -> str:

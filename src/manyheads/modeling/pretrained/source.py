@@ -76,7 +76,7 @@ def find_encoder(name: str, pooling: str = "auto", *, download: bool = True) -> 
     files = read_tokenizer_files(folder)
     # Also for the tokenizer's files: a checkpoint that asks for code would be refused when read.
     check_code(config, files, at(folder))
-    spec, include_prompt = read_pooling(modules, pooling)
+    spec, include_prompt = read_pooling(modules, config, pooling)
     reading = read_reading(root, folder, config, files, include_prompt)
     if reading.lower_case:
         files[TOKENIZER] = lower_cased(files[TOKENIZER])

@@ -42,6 +42,7 @@ def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
 
     The library rebuilds some tokenizers from the vocabulary and `tokenizer_config.json`, which may
     differ from `tokenizer.json`. Other libraries use the rebuilt tokenizer with the same weights.
+    They refuse batches without a padding token, so a tokenizer that has none gets another one.
     """
     names = [name for name in (*_TOKENIZER_FILES, TOKENIZER) if (folder / name).is_file()]
     files = {name: _text(inside(folder, name)) for name in names}
@@ -57,12 +58,19 @@ def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
     binary = {name: read_bytes(inside(folder, name), MAX_JSON_BYTES) for name in models}
     config = _text(inside(folder, "config.json"))
     refuse_sizes(parse_json(config, at(folder / "config.json")), at(folder / "config.json"))
-    files[TOKENIZER] = _made_tokenizer({**files, **binary, "config.json": config}, folder)
+    made, padding = _made_tokenizer({**files, **binary, "config.json": config}, folder)
+    files[TOKENIZER] = made
+    if padding is not None:
+        settings = json.loads(files.get(_TOKENIZER_CONFIG, b"{}"))
+        text = json.dumps({**settings, "pad_token": padding}, ensure_ascii=False, indent=2)
+        files[_TOKENIZER_CONFIG] = text.encode()
     return files
 
 
-def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
+def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> tuple[bytes, str | None]:
     """Return the `tokenizer.json` that `transformers` makes from a tokenizer's files.
+
+    Beside it, return the special token that pads where the tokenizer has no token for that.
 
     It gets only a copy of the files, because it would follow links, and paths in
     `tokenizer_config.json`, to any file of this machine.
@@ -92,17 +100,28 @@ def _made_tokenizer(files: Mapping[str, bytes], folder: Path) -> bytes:
                 copy, trust_remote_code=False, local_files_only=True
             )
             made: str = tokenizer.backend_tokenizer.to_str()
+            padding = None if tokenizer.pad_token else _padding_token(tokenizer)
         except BaseException as error:  # the libraries raise all kinds, and panic
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             if TOKENIZER in files:
-                return files[TOKENIZER]
+                return files[TOKENIZER], None
             raise ModelError(
                 f"the encoder's tokenizer cannot be read ({shorten(str(error), 200)})",
                 where=at(folder), expected=f"a {TOKENIZER}",
             ) from None  # fmt: skip
     stored = files.get(TOKENIZER)
-    return made.encode() if stored is None or _differ(made, stored) else stored
+    return made.encode() if stored is None or _differ(made, stored) else stored, padding
+
+
+def _padding_token(tokenizer: Any) -> str | None:
+    """Return a special token that can pad, which is masked: the end of a text, or the first one.
+
+    Args:
+        tokenizer: of `transformers`.
+    """
+    special = [tokenizer.eos_token, *tokenizer.all_special_tokens]
+    return next((str(token) for token in special if token), None)
 
 
 def _check_token_ids(tokenizer: Mapping[str, Any], where: str) -> None:

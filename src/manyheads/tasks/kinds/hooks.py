@@ -244,6 +244,10 @@ class Reporting:
     no_labels: ClassVar[str] = "numbers"
     """The text on the model card in place of labels, for kinds without names."""
 
+    def sentence(self, spec: TaskSpec) -> str:
+        """Return the sentence for a task. Default: `in_words`."""
+        return self.in_words
+
     def shown(self, spec: TaskSpec, value: Any) -> Any:
         """Return gold or prediction, as made by `outcome`, as a readable JSON value.
 
@@ -251,6 +255,15 @@ class Reporting:
         strings are unchanged, and other values are converted by `str`.
         """
         return value if isinstance(value, str | int | float) else str(value)
+
+    def compares(self, label: Label, gold: Any, predicted: Any) -> bool:
+        """Return whether anything of a record's label is compared. Default: it is.
+
+        Args:
+            label: the record's.
+            gold, predicted: from `outcome`.
+        """
+        return True
 
     def answer_scores(self, label: Label, result: Any) -> tuple[float, ...]:
         """Return the probabilities of the answers that `outcome` keeps. Default: of all.
@@ -302,7 +315,8 @@ class LabelChecks(Calibrating):
     """
 
     checks_labels: ClassVar[bool] = False
-    """Whether likely wrong labels can be found (see `suspicions`)."""
+    """Whether likely wrong labels can be found (see `suspicions`); they need names, and targets
+    that are their indices."""
     spoils: ClassVar[tuple[str, ...]] = ()
     """The errors that `spoiled` makes; without any, suspicions are ranked by their score."""
 

@@ -21,8 +21,10 @@ def register_kind(kind: _K) -> _K:
     """Register a kind of task under its name. A class decorator.
 
     Raises:
-        ValueError: another class has the name.
+        ValueError: another class has the name, or it checks labels that have no names.
     """
+    if kind.checks_labels and not kind.named_labels:
+        raise ValueError(f"the kind {kind.name!r} checks labels, which therefore need names")
     known = _KINDS.get(kind.name)
     if known is not None and type(known).__qualname__ != kind.__qualname__:
         raise ValueError(f"a kind of task {kind.name!r} is registered: {type(known)}")

@@ -1,23 +1,23 @@
-"""Results of tagging: the tags of words as entities, and as tags of the user's tokens.
-
-Axes: E entities.
-"""
+"""Results of tagging: the tags of words as entities, and as tags of the user's tokens."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from manyheads.tasks.calibration import Calibration, Curve, curve_shares, log_odds
-from manyheads.tasks.decoding import Scored, entity_score, sigmoid
-from manyheads.tasks.kinds.values import ReadText
-from manyheads.tasks.labels import OUTSIDE, Scheme, Span, WordSpan, spans_of, tags_of, types_of
-from manyheads.tasks.results import Entity, Result, TaggingResult, TokenTag
-from manyheads.tasks.scoring import Scoring
+from manyheads.tasks.decoding import Scored, entity_score
+from manyheads.tasks.kinds.values import Label, ReadText
+from manyheads.tasks.labels import (
+    OUTSIDE,
+    Scheme,
+    Span,
+    Stretches,
+    WordSpan,
+    spans_of,
+    tags_of,
+    unlabelled_words,
+)
+from manyheads.tasks.results import Entity, TaggingResult, TokenTag
 from manyheads.text import Units, segment
 
 
@@ -101,74 +101,7 @@ def _go_together(tag: str, following: str) -> bool:
     return following.startswith("I-") and tag[2:] == following[2:]
 
 
-def entity_shares(
-    scores: NDArray[np.float64],
-    names: Sequence[str],
-    tags: tuple[str, ...],
-    calibration: Calibration | None,
-) -> NDArray[np.float64]:
-    """Return the probabilities of entities.
-
-    Args:
-        scores: [E] their log-odds.
-        names: [E] their types.
-        tags: the task's.
-        calibration: the task's, if it has one.
-    """
-    if not isinstance(calibration, Curve):
-        return np.asarray(sigmoid(scores), np.float64)
-    return curve_shares(calibration, scores, type_numbers(names, tags))
-
-
-def type_numbers(names: Iterable[str], tags: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return the place of each entity's type, [E], among the types of a task's tags."""
-    places = _places(tags)
-    return np.array([places[name] for name in names], np.int64)
-
-
-@lru_cache(maxsize=64)
-def _places(tags: tuple[str, ...]) -> Mapping[str, int]:
-    """Return the place of each type. Kept: short texts are scored by the thousand."""
-    return {name: place for place, name in enumerate(types_of(tags))}
-
-
-def scored_entities(
-    results: Sequence[Result], tags: tuple[str, ...], scoring: Scoring
-) -> list[Result]:
-    """Calibrate the entities of some texts; those below their thresholds become undecided.
-
-    Args:
-        results: those of `tagging_result`; others stay as they are.
-        tags: the task's.
-        scoring: the calibration, the thresholds, and whether log-odds are kept.
-    """
-    entities = [e for r in results if isinstance(r, TaggingResult) for e in r.entities]
-    # All texts at once: an array for each would take longer than its few entities.
-    odds = log_odds(np.array([entity.score for entity in entities], np.float64))
-    shares = entity_shares(odds, [e.label for e in entities], tags, scoring.calibration)
-    each = iter(shares.tolist()), iter(odds.tolist())
-    return [
-        _scored(result, scoring, *each)
-        if isinstance(result, TaggingResult) and result.entities
-        else result
-        for result in results
-    ]
-
-
-def _scored(
-    result: TaggingResult, scoring: Scoring, shares: Iterator[float], odds: Iterator[float]
-) -> TaggingResult:
-    """Score one text's entities, whose probabilities and log-odds come next."""
-    limits, keeps_odds = scoring.thresholds, scoring.logits
-    decided: list[Entity] = []
-    undecided: list[Entity] = []
-    for entity in result.entities:
-        score, logit = next(shares), next(odds)
-        reached = limits is None or score >= limits.of(entity.label)
-        (decided if reached else undecided).append(
-            Entity(
-                entity.text, entity.label, entity.start, entity.end, score,
-                logit if keeps_odds else None,
-            )
-        )  # fmt: skip
-    return TaggingResult(tuple(decided), result.tokens, tuple(undecided))
+def judgeable(entities: Iterable[Entity], label: Label) -> list[Entity]:
+    """Return the entities that share no character with a word without a label."""
+    gaps = Stretches(unlabelled_words(label))
+    return [e for e in entities if not gaps.touch(e.start, e.end)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -10,35 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import DataError, ModelError, counted, shorten
-from manyheads.tasks.calibration import (
-    FEWEST_RECORDS,
-    Calibration,
-    Curve,
-    Platt,
-    fit_curve,
-    log_odds,
-)
 from manyheads.tasks.class_labels import Names
-from manyheads.tasks.decisions import (
-    INVENTED,
-    MISSED,
-    WRONG_CLASS,
-    Decision,
-    entity_decisions,
-)
+from manyheads.tasks.decisions import INVENTED, MISSED, WRONG_CLASS, Decision, entity_decisions
 from manyheads.tasks.decoding import Scored, decode_tags, softmax
 from manyheads.tasks.field_values import FieldValues
 from manyheads.tasks.found import Found, Refuse
 from manyheads.tasks.kinds.base import Kind
 from manyheads.tasks.kinds.hooks import Rates
 from manyheads.tasks.kinds.registry import register_kind
-from manyheads.tasks.kinds.tag_results import (
-    entity_shares,
-    scored_entities,
-    tagging_result,
-    token_tags,
-    type_numbers,
-)
+from manyheads.tasks.kinds.tag_calibration import TagCalibration
+from manyheads.tasks.kinds.tag_checks import TagChecks
+from manyheads.tasks.kinds.tag_results import judgeable, tagging_result, token_tags
 from manyheads.tasks.kinds.values import (
     HEAD_OPTIONS,
     LABEL_OPTIONS,
@@ -53,11 +35,10 @@ from manyheads.tasks.kinds.values import (
     Settings,
     Targets,
 )
-from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags, words_lack_labels
+from manyheads.tasks.label_values import IndexedTags, NamedTags, read_tags
 from manyheads.tasks.labels import (
     OUTSIDE,
     LabelSet,
-    PartlyLabelled,
     Scheme,
     Span,
     Stretches,
@@ -65,15 +46,12 @@ from manyheads.tasks.labels import (
     WordSpan,
     borders_of,
     inside_words,
-    spans_of,
     tags_of,
-    types_of,
     unlabelled_words,
 )
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, entity_counts, tagging_metrics
-from manyheads.tasks.results import Entity, Result, TaggingResult
-from manyheads.tasks.scoring import Evidence, Judged, Scoring, judged
+from manyheads.tasks.results import Result, TaggingResult
 from manyheads.tasks.soft_targets import (
     Spans,
     columns_of,
@@ -82,9 +60,6 @@ from manyheads.tasks.soft_targets import (
     read_word_classes,
     word_of_each,
 )
-from manyheads.tasks.span_suspicion import SPAN_ERRORS, span_suspicions, spoiled_spans
-from manyheads.tasks.surfaces import Surfaces
-from manyheads.tasks.suspicion import Is, Suspicion, no_part, span_of_json
 from manyheads.tasks.tag_labels import FoundTags, TagReader, decide_tags, index_order, word_tags
 from manyheads.tasks.tag_sequences import Floats, Transitions, marginals
 from manyheads.text import Units, segment
@@ -101,7 +76,7 @@ _TOKEN: Columns = {"text": str, "tag": str, "id": int, "start": int, "end": int}
 
 
 @register_kind
-class Tagging(Kind):
+class Tagging(TagCalibration, TagChecks, Kind):
     """A tag for every word."""
 
     name = "tagging"
@@ -123,15 +98,12 @@ class Tagging(Kind):
     metrics = ("precision", "recall", "f1", "f1_macro", "token_accuracy")
     main_metric = "f1"
     per_word = True
-    checks_labels = True
-    spoils = SPAN_ERRORS
     teaches = True
     in_words = (
         "{recall:.0%} of the entities are found, and {precision:.0%} of those found are right "
         "(F1 {f1:.4f})"
     )
     can_be_empty = True
-    calibrates = True
     measured_in = "tags"
     table_columns: ClassVar[Mapping[str, str]] = {
         "accuracy": "token_accuracy",
@@ -291,56 +263,6 @@ class Tagging(Kind):
             for pair in zip(texts, decoded, strict=True)
         ]
 
-    def scored(
-        self, spec: TaskSpec, results: list[Result], logits: Floats, learned: Any, scoring: Scoring
-    ) -> list[Result]:
-        """Calibrate the entities' probabilities; those below their thresholds become undecided."""
-        return scored_entities(results, spec.labels, scoring)
-
-    def evidence(
-        self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
-        logits: Floats,
-    ) -> Evidence | None:  # fmt: skip
-        """Return the log-odds of each predicted entity, and whether it is right.
-
-        Entities that reach into words without a label may be right or wrong.
-        """
-        if spec.scheme is Scheme.PLAIN:
-            return None
-        found, gold = _judgeable(result.entities, label), frozenset(label)
-        right = [Span(e.start, e.end, e.label) in gold for e in found]
-        scores = log_odds(np.array([e.score for e in found], np.float64))
-        return Evidence(scores, np.array(right, np.int64), tuple(e.label for e in found))
-
-    def fit_calibration(
-        self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
-    ) -> Calibration | None:
-        """Fit a logistic or isotonic curve, or one for each type: the best by cross-validation."""
-        counts = [len(one.scores) for one in evidence]
-        if sum(counts) < FEWEST_RECORDS:
-            return None
-        scores = np.concatenate([one.scores for one in evidence])
-        right = np.concatenate([one.gold for one in evidence]) > 0
-        names = (name for one in evidence for name in one.labels)
-        types = type_numbers(names, spec.labels)
-        count = len(types_of(spec.labels))
-        return fit_curve(scores, right, types, count, np.repeat(folds, counts))
-
-    def judge(
-        self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None
-    ) -> Judged:
-        """Return the probability of each predicted entity."""
-        shares = [entity_shares(e.scores, e.labels, spec.labels, calibration) for e in evidence]
-        return judged(
-            [(share, e.gold, e.labels) for share, e in zip(shares, evidence, strict=True)]
-        )
-
-    def accepts(self, spec: TaskSpec, calibration: Calibration) -> bool:
-        """Return whether it is a curve for all entities, or one for each type."""
-        count = len(calibration.slope) if isinstance(calibration, Platt) else 1
-        fits = count in (1, len(types_of(spec.labels)))
-        return isinstance(calibration, Curve) and fits and spec.scheme is not Scheme.PLAIN
-
     def no_result(self, spec: TaskSpec, text: ReadText) -> Result:
         """Return a result without entities."""
         return TaggingResult(
@@ -410,15 +332,25 @@ class Tagging(Kind):
         right = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in pairs]
         return Ratio(np.array(right, np.float64), np.array([len(t) for t, _ in pairs], np.float64))
 
+    def sentence(self, spec: TaskSpec) -> str:
+        """Return the sentence about entities, or about words that have plain classes."""
+        if spec.scheme is Scheme.PLAIN:
+            return "{token_accuracy:.0%} of the words get the right class"
+        return self.in_words
+
     def shown(self, spec: TaskSpec, value: TaggedText) -> Any:
         """Return the entities, or the tags that are plain classes."""
         if value.entities is None:
             return " ".join(value.tags)
         return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(value.entities)]
 
+    def compares(self, label: Label, gold: TaggedText, predicted: TaggedText) -> bool:
+        """Return whether any word has a label."""
+        return bool(gold.tags or gold.entities or predicted.entities or not unlabelled_words(label))
+
     def answer_scores(self, label: Label, result: TaggingResult) -> tuple[float, ...]:
         """Return the scores of the entities that reach into no word without a label."""
-        return tuple(e.score for e in _judgeable(result.entities, label))
+        return tuple(e.score for e in judgeable(result.entities, label))
 
     def decisions(
         self, spec: TaskSpec, gold: TaggedText, predicted: TaggedText, scores: Sequence[float]
@@ -428,91 +360,6 @@ class Tagging(Kind):
             return entity_decisions(gold.entities, predicted.entities, scores)
         pairs = zip(gold.tags, predicted.tags, strict=True)
         return tuple(_class_decision(*pair) for pair in pairs if pair != (OUTSIDE, OUTSIDE))
-
-    def elsewhere(
-        self, spec: TaskSpec, labels: Sequence[Label], texts: Sequence[ReadText]
-    ) -> Callable[[int], Any]:
-        """Count how the same words are labelled in other records."""
-        if spec.scheme is Scheme.PLAIN:
-            return lambda record: None
-        return Surfaces(self.label_set(spec).types, labels, texts).elsewhere
-
-    def suspicions(
-        self, spec: TaskSpec, label: Label, text: ReadText, logs: Floats, elsewhere: Any
-    ) -> list[Suspicion]:
-        """Compare each entity with others in its place, and look for missing ones.
-
-        Classes of words are not compared.
-        """
-        if spec.scheme is Scheme.PLAIN:
-            return []
-        return span_suspicions(
-            self.label_set(spec), label, text, _units_of(text), logs, elsewhere,
-            unlabelled_words(label),
-        )  # fmt: skip
-
-    def spoiled(
-        self,
-        spec: TaskSpec,
-        label: Label,
-        text: ReadText,
-        error: str,
-        generator: np.random.Generator,
-    ) -> tuple[Label, Is] | None:
-        """Corrupt one entity, or add or remove one."""
-        if spec.scheme is Scheme.PLAIN:
-            return None
-        types, gaps = self.label_set(spec).types, unlabelled_words(label)
-        found = spoiled_spans(types, label, _units_of(text), error, generator)
-        if found is None or not gaps:
-            return found
-        spans, is_at = found
-        unlabelled = Stretches(gaps)
-        if any(unlabelled.touch(*place) for place in borders_of(spans)):
-            return None
-        return PartlyLabelled(spans, gaps), is_at
-
-    def corrected(self, label: Label, given: Any, proposed: Any) -> Label:
-        """Return the entities with one added, removed or replaced."""
-        old, new = span_of_json(given), span_of_json(proposed)
-        kept = [span for span in label if span != old]
-        covered = new is not None and any(s.overlaps(new.start, new.end) for s in kept)
-        if (old and old not in label) or covered:
-            raise no_part(label, given, proposed)
-        spans, gaps = sorted([*kept, *([new] if new else [])]), unlabelled_words(label)
-        return PartlyLabelled(spans, gaps) if gaps else tuple(spans)
-
-    def field_value(self, label: Label, tokens: Sequence[WordSpan] | None) -> Any:
-        """Return the tags of the record's tokens, or the entities by characters.
-
-        Words without a label get None. Entities that are not whole tokens are returned by their
-        characters.
-
-        Raises:
-            DataError: there are both such words and such entities.
-        """
-        spans, unlabelled = tuple(sorted(label)), unlabelled_words(label)
-        tags = [] if tokens is None else tags_of(spans, tokens)
-        if tokens is not None and spans_of(tags, tokens) == spans:
-            gaps = Stretches(unlabelled)
-            return [
-                None if tag == OUTSIDE and gaps.touch(*place) else tag
-                for tag, place in zip(tags, tokens, strict=True)
-            ]
-        if tokens is not None and unlabelled:
-            raise words_lack_labels()
-        return [{"start": s.start, "end": s.end, "label": s.label} for s in spans]
-
-
-def _units_of(text: ReadText) -> Sequence[WordSpan]:
-    """Return the units of entities: the user's tokens, or the words."""
-    return text.words if text.tokens is None else text.tokens
-
-
-def _judgeable(entities: Iterable[Entity], label: Label) -> list[Entity]:
-    """Return the entities that share no character with a word without a label."""
-    gaps = Stretches(unlabelled_words(label))
-    return [e for e in entities if not gaps.touch(e.start, e.end)]
 
 
 def _class_decision(gold: str, predicted: str) -> Decision:

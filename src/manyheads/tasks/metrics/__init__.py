@@ -23,7 +23,6 @@ from manyheads.tasks.metrics.confidence import (
     binned,
     calibration_error,
     confidence_metrics,
-    ends_of_ties,
     error_by_chance,
     reliability,
     risk_coverage,
@@ -52,6 +51,7 @@ from manyheads.tasks.metrics.counts import (
 )
 from manyheads.tasks.metrics.ratio import Ratio
 from manyheads.tasks.metrics.tags import TaggedText, TaggingMetrics, entity_counts, tagging_metrics
+from manyheads.tasks.metrics.ties import ends_of_ties, without_noise
 
 __all__ = [
     "NO_ANSWER",
@@ -94,6 +94,7 @@ __all__ = [
     "similarity_metrics",
     "spearman",
     "tagging_metrics",
+    "without_noise",
 ]
 
 TaskMetrics = Mapping[str, Any]
@@ -109,7 +110,8 @@ class Evaluation(_IfKnown):
     """The contents of `evaluate --json`: metrics of each task and of whole records."""
 
     tasks: dict[str, TaskMetrics]
-    frame_accuracy: float
+    frame_accuracy: float | None
+    """None where no record has an answer that is right or wrong, as with pairs that have scores."""
     records: int
 
 

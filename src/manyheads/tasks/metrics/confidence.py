@@ -10,6 +10,8 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from manyheads.tasks.metrics.ties import ends_of_ties, without_noise
+
 Scores = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
@@ -56,23 +58,20 @@ def confidence_metrics(scores: Scores, right: Bools, *, calibrated: bool) -> Con
 def binned(scores: Scores) -> list[NDArray[np.int64]]:
     """Sort answers by score into bins of equal mass; few answers get fewer bins.
 
-    Answers of equal scores are in one bin, so that the order of the answers has no effect.
+    Answers of equal scores (see `without_noise`) are in one bin, so that the order of the answers
+    has no effect.
 
     Returns:
         the numbers of each bin's answers; no bin if there are no answers.
     """
     if not len(scores):
         return []
-    order = np.argsort(scores, kind="stable")
+    compared = without_noise(scores)
+    order = np.argsort(compared, kind="stable")
     parts = np.array_split(order, max(1, min(_BINS, len(order) // _FEWEST_IN_A_BIN)))
-    ends = ends_of_ties(scores[order]) + 1
+    ends = ends_of_ties(compared[order]) + 1
     cuts = ends[np.searchsorted(ends, np.cumsum([len(part) for part in parts]))]
     return np.split(order, np.unique(cuts)[:-1])
-
-
-def ends_of_ties(ordered: Scores) -> NDArray[np.int64]:
-    """Return the number of the last answer of each score, of answers in the order of scores."""
-    return np.flatnonzero(np.append(np.diff(ordered) != 0, len(ordered) > 0))
 
 
 def reliability(
@@ -126,14 +125,15 @@ def risk_coverage(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """Return the share of errors among the surest answers, for each number of them.
 
-    Answers of equal scores are taken together (Geifman and El-Yaniv, 2017).
+    Answers of equal scores (see `without_noise`) are taken together (Geifman and El-Yaniv, 2017).
 
     Returns:
         [D] the share of answers, and [D] the share of errors among them.
     """
-    order = np.argsort(-scores, kind="stable")
+    compared = without_noise(scores)
+    order = np.argsort(-compared, kind="stable")
     counts = np.arange(1, len(order) + 1)
     errors = np.cumsum(~right[order])
-    last = ends_of_ties(scores[order])
+    last = ends_of_ties(compared[order])
     whole = last[np.searchsorted(last, counts - 1)]
     return counts / len(order), errors[whole] / (whole + 1)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.tasks.metrics.counts import Floats
+from manyheads.tasks.metrics.ties import without_noise
 
 Numbers = Sequence[float] | NDArray[np.floating]
 Matrix = NDArray[np.float32]
@@ -39,8 +40,9 @@ class DriftMetrics(TypedDict):
 
     cosine: float
     """Mean over the sentences; 1 where nothing has changed."""
-    similarity_correlation: float
-    """Spearman's, of the similarities of each two sentences before and after."""
+    similarity_correlation: float | None
+    """Spearman's, of the similarities of each two sentences before and after; None where all are
+    equal, as of two sentences."""
     sentences: int
 
 
@@ -55,12 +57,11 @@ def drift_metrics(before: Floats | Matrix, after: Floats | Matrix) -> DriftMetri
     pairs = np.triu_indices(len(first), 1)
     same_size = first.shape == second.shape
     cosine = float((first * second).sum(axis=1).mean()) if same_size and len(first) else 0.0
-    # Rounded, so that the order of a matrix product's sums, which the number of threads decides,
-    # changes nothing.
-    similarities = [(some @ some.T)[pairs].round(_DIGITS) for some in (first, second)]
+    similarities = [without_noise((some @ some.T)[pairs]) for some in (first, second)]
+    ranked = len(first) > 2 and all(np.ptp(some) > 0 for some in similarities)
     return {
         "cosine": round(cosine, _DIGITS),
-        "similarity_correlation": round(spearman(*similarities), _DIGITS),
+        "similarity_correlation": round(spearman(*similarities), _DIGITS) if ranked else None,
         "sentences": len(first),
     }
 
@@ -74,8 +75,14 @@ def directions(vectors: NDArray[Number]) -> NDArray[Number]:
 
 
 def similarity_metrics(gold: Numbers, predicted: Numbers) -> SimilarityMetrics:
-    """Score the predicted similarities of pairs of sentences."""
-    return {"spearman": spearman(gold, predicted), "pearson": pearson(gold, predicted)}
+    """Score the predicted similarities of pairs of sentences.
+
+    Predictions that differ only by noise (see `without_noise`) have equal ranks.
+    """
+    return {
+        "spearman": spearman(gold, without_noise(predicted)),
+        "pearson": pearson(gold, predicted),
+    }
 
 
 def regression_metrics(gold: Numbers, predicted: Numbers) -> RegressionMetrics:
@@ -112,12 +119,13 @@ def spearman(x: Numbers, y: Numbers) -> float:
 def rank_distances(gold: Numbers, predicted: Numbers) -> list[float]:
     """Return how far the rank of each predicted number is from the ranks of its gold number.
 
+    Predictions that differ only by noise (see `without_noise`) have equal ranks.
     Equal gold numbers share their ranks: any order among them is right, and has the distance 0.
 
     Raises:
         ValueError: the rows differ in length, or hold a number that is not finite.
     """
-    first, second = _checked(gold, predicted)
+    first, second = _checked(gold, without_noise(predicted))
     _, inverse, counts = np.unique(first, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks, lowest, highest = _ranks(second), (last - counts + 1)[inverse], last[inverse]

@@ -166,8 +166,8 @@ def same_length(gold: Sequence[object], predicted: Sequence[object]) -> None:
         raise ValueError(f"{len(predicted)} predictions for {len(gold)} gold labels")
 
 
-def frame_accuracy(correct: Mapping[str, Sequence[bool | None]]) -> float:
-    """Return the share of sentences in which all labelled tasks are right.
+def frame_accuracy(correct: Mapping[str, Sequence[bool | None]]) -> float | None:
+    """Return the share of sentences in which all labelled tasks are right; None without any.
 
     Args:
         correct: for each task, whether it is right in each sentence; None where the sentence is
@@ -180,7 +180,7 @@ def frame_accuracy(correct: Mapping[str, Sequence[bool | None]]) -> float:
         lengths = {task: len(answers) for task, answers in correct.items()}
         raise ValueError(f"the tasks differ in the number of sentences: {lengths}")
     frames = [one for one in frames_of(correct) if one is not None]
-    return share(sum(frames), len(frames))
+    return share(sum(frames), len(frames)) if frames else None
 
 
 def frames_of(correct: Mapping[str, Sequence[bool | None]]) -> list[bool | None]:

@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.modeling.heads.base import take_rows
+from manyheads.modeling.heads.probe import DROPOUT, UNITS, joined, probed_layers
 from manyheads.tasks import Floats
 from manyheads.text import WORD_FEATURE_ROWS
 from manyheads.training.frozen_heads import Advance, FrozenHeads, train_with_decay
-from manyheads.training.probe import DROPOUT, UNITS, joined, probed_layers
 
 BATCH = 512
 _FEATURES = 32

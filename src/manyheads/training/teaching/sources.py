@@ -22,7 +22,7 @@ import numpy as np
 
 from manyheads.config import TaskConfig
 from manyheads.errors import ConfigError, DataError, counted, listing
-from manyheads.inference import Predictor, TextPair, load_predictor
+from manyheads.inference import Predictor, Runtime, TextPair, load_model
 from manyheads.inference.postprocessing import SoftAnswer
 from manyheads.modeling import Compute
 from manyheads.storage import (
@@ -176,10 +176,8 @@ class TrainedTeacher:
     @cached_property
     def _predictor(self) -> Predictor:
         compute = self._compute
-        return load_predictor(
-            self._path, backend="torch", device=str(compute.device), threads=compute.threads,
-            precision=compute.precision,
-        )  # fmt: skip
+        runtime = Runtime("torch", str(compute.device), compute.threads)
+        return load_model(self._path, runtime, precision=compute.precision).predictor
 
     def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
         """Return the tasks that it teaches (see `Source.tasks`)."""

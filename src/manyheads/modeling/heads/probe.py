@@ -1,4 +1,4 @@
-"""The head that judges entities: a small network on the vectors of two of the encoder's layers.
+"""What probes a frozen encoder: a small network on the words' vectors of two of its layers.
 
 Axes: B sentences, T tokens, W words, H hidden, M layers, N units.
 """
@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from manyheads.modeling import EncoderShape
-from manyheads.modeling.heads import Features, TaggingHead
-from manyheads.tasks import TagSet
+from manyheads.modeling.features import EncoderShape, Features
 
 UNITS = 256
 DROPOUT = 0.4
@@ -38,12 +36,13 @@ def joined(states: Sequence[Tensor]) -> Tensor:
     return torch.cat([functional.layer_norm(v, v.shape[-1:]) for v in vectors], dim=-1)
 
 
-class _TwoLayers(nn.Module):
-    """Reads the probed layers."""
+class ProbedLayers(nn.Module):
+    """Reads the probed layers, in place of a `TokenReader`."""
 
     def __init__(self, encoder: EncoderShape) -> None:
         super().__init__()
         self.numbers = probed_layers(encoder)
+        self.output_size = len(self.numbers) * encoder.hidden_size
         self.mix = True
         """All layers are read (see `TaggingHead`)."""
 
@@ -53,7 +52,7 @@ class _TwoLayers(nn.Module):
         return joined([features.layers[n] for n in self.numbers])
 
 
-class _Hidden(nn.Module):
+class HiddenLayer(nn.Module):
     """A hidden layer in place of a neck."""
 
     def __init__(self, size: int) -> None:
@@ -62,12 +61,5 @@ class _Hidden(nn.Module):
         self.output_size = UNITS
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-        """Map [B, W, H] to [B, W, N]."""
+        """Map [B, W, M H] to [B, W, N]."""
         return functional.gelu(self.project(words))
-
-
-def probe(tags: TagSet, encoder: EncoderShape) -> TaggingHead:
-    """Make the head."""
-    reader = _TwoLayers(encoder)
-    size = len(reader.numbers) * encoder.hidden_size
-    return TaggingHead(tags, reader, _Hidden(size), hidden_size=size, crf=None, dropout=DROPOUT)  # type: ignore[arg-type]

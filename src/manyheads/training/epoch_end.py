@@ -1,0 +1,130 @@
+"""The end of an epoch: evaluate, log, save, and keep the model if it is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from manyheads.errors import counted, option
+from manyheads.storage import BEST, best_of
+from manyheads.tasks.metrics import Evaluation
+from manyheads.training.calibrate import (
+    added_to,
+    calibrate_models,
+    main_metrics,
+    scores_without_folds,
+)
+from manyheads.training.epochs import epochs_without_gain, is_complete, is_improving
+from manyheads.training.metrics_log import MetricsLog
+from manyheads.training.reporter import Reporter
+from manyheads.training.run import Run
+from manyheads.training.selection import best_value, main_scores, pareto_front, trade_off
+from manyheads.training.signals import StopRequest
+from manyheads.training.state import Best, not_finite
+
+
+def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopRequest) -> Path:
+    """Evaluate, log, save, and keep the model if it is the best.
+
+    Returns:
+        The epoch's checkpoint.
+
+    Raises:
+        Interrupted: a signal came during the evaluation; the run is unchanged.
+        TrainingError: the weights or the model's outputs are not finite, or all steps of the
+            epoch were skipped.
+    """
+    state = run.state
+    _check_trained(run)
+    reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
+    evaluation = run.processes.led(run.evaluate, stop)
+    main = main_metrics(run)
+    points = [main_scores(e["metrics"], main) for e in (*state.history, {"metrics": evaluation})]
+    entry = _epoch_entry(run, evaluation, points)
+    better = _end_epoch(run, entry, points[-1])
+    log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
+    path = run.save_epoch(log)
+    # After the checkpoint, from which a resumed run can restore these folders.
+    for name in [*([BEST] if entry["best"] else []), *map(best_of, better)]:
+        _replace_best(run, name, reporter)
+    reporter.epoch(state.history)
+    run.outcomes = None
+    if state.finished:
+        if run.processes.is_first:
+            calibrate_models(run, reporter.message, only_missing=False)
+        _report_end(run, points, reporter)
+    return path
+
+
+def _check_trained(run: Run) -> None:
+    """Refuse an epoch whose weights are not finite, or of which no step was made."""
+    state = run.state
+    if not all(bool(parameter.isfinite().all()) for parameter in run.trained()):
+        raise not_finite("the weights", state.step)
+    if not state.this_epoch:
+        raise not_finite(f"the losses of all steps of epoch {state.epoch + 1}", state.step)
+
+
+def _replace_best(run: Run, name: str, reporter: Reporter) -> None:
+    """Save the epoch's model as a best one; report what goes with the one before."""
+    lost = added_to(run.save_dir / name) if run.processes.is_first else []
+    run.save_best(run.state.epoch, name)
+    for what in lost:
+        reporter.message(f"warning: the new {name} replaces a model with {what}.")
+
+
+def _epoch_entry(
+    run: Run, evaluation: Evaluation, points: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return the history's entry of the epoch that was just evaluated.
+
+    Args:
+        run: the run, before its state counts the epoch.
+        evaluation: the epoch's.
+        points: each epoch's main scores by task, this one's last.
+    """
+    state, score = run.state, best_value(run.config, evaluation, main_metrics(run))
+    return {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        "loss": {name: loss.mean for name, loss in state.this_epoch.items()},
+        "score": score,
+        **scores_without_folds(run),
+        # Of equal epochs the last: the others have trained less.
+        "best": score >= state.best.score,
+        "front": [i + 1 for i in pareto_front(points)],
+        "metrics": evaluation,
+    }
+
+
+def _end_epoch(run: Run, entry: dict[str, Any], scores: Mapping[str, float]) -> list[str]:
+    """Count the epoch in the run's state; return the tasks whose best model it has."""
+    state, config = run.state, run.config
+    state.history.append(entry)
+    state.epoch, state.step_in_epoch, state.this_epoch = state.epoch + 1, 0, {}
+    if entry["best"]:
+        state.best = Best(state.epoch, entry["score"])
+    better = []
+    if config.keep_best_per_task:
+        better = [t for t, v in scores.items() if v >= state.best_of.get(t, Best()).score]
+        state.best_of |= {task: Best(state.epoch, scores[task]) for task in better}
+    state.finished = is_complete(config, state.epoch, state.history)
+    return better
+
+
+def _report_end(run: Run, points: Sequence[Mapping[str, float]], reporter: Reporter) -> None:
+    """Report the trade-off of the tasks, an early stop, or that more epochs may help."""
+    state = run.state
+    if text := trade_off(points):
+        reporter.message(text)
+    if state.epoch < run.config.epochs:
+        waited = counted(epochs_without_gain(state.history), "epoch")
+        reporter.message(f"Stopped early: no better model for {waited} (`early_stopping`).")
+    elif is_improving(state.history):
+        more = state.epoch + max(2, state.epoch // 2)
+        reporter.message(
+            "The last epoch was the best so far, so more may be better still. Continue with "
+            + option(f"--resume --epochs {more}", f"`resume=True, num_epochs={more}`")
+            + "."
+        )
