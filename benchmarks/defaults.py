@@ -11,9 +11,10 @@ finished run is only scored; an interrupted one is resumed.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,21 @@ HELD_OUT = 1500
 Record = dict[str, Any]
 
 
+def stsb(folder: Path, part: str) -> list[Record]:
+    """Read pairs of sentences with their similarity, 0 to 5."""
+    with (folder / "stsb" / f"{part}.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            {"text": text, "text2": text2, "score": float(score)}
+            for text, text2, score in csv.reader(file)
+        ]
+
+
+SETS: Mapping[str, Callable[[Path, str], list[Record]]] = {**READERS, "stsb": stsb}
+
+
 def parts(data: Path, name: str) -> dict[str, list[Record]]:
     """Return the records of a set's parts; every seed has the same."""
-    read = READERS[name]
+    read = SETS[name]
     found = {"train": read(data, "train"), "valid": read(data, "dev"), "test": read(data, "test")}
     if not found["valid"]:
         random.Random(0).shuffle(found["train"])
@@ -72,7 +85,8 @@ def run(arguments: argparse.Namespace, names: Sequence[str], seed: int) -> dict[
                 threads=arguments.threads,
             ).evaluation  # fmt: skip
             for metrics in found["tasks"].values():
-                metric = "f1" if "per_type" in metrics else "accuracy"
+                metric = next(m for m in ("spearman", "per_type", "accuracy") if m in metrics)
+                metric = "f1" if metric == "per_type" else metric
                 scores[f"{name} {metric}{computed}"] = 100 * metrics[metric]
             if len(found["tasks"]) > 1:
                 scores[f"{name} frame{computed}"] = 100 * (found["frame_accuracy"] or 0.0)
@@ -100,14 +114,14 @@ def table(title: str, runs: Sequence[dict[str, float]], seeds: Sequence[int]) ->
 def main(argv: Sequence[str] | None = None) -> None:
     """Run all seeds of all sets, and print a table of each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("sets", nargs="+", help=f"of {', '.join(READERS)}, or several joined by +")
+    parser.add_argument("sets", nargs="+", help=f"of {', '.join(SETS)}, or several joined by +")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, default=Path("benchmark-results"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=available_cores())
     arguments = parser.parse_args(argv)
-    if unknown := [s for joined in arguments.sets for s in joined.split("+") if s not in READERS]:
-        parser.error(f"there is no set {unknown[0]}: expected one of {', '.join(READERS)}")
+    if unknown := [s for joined in arguments.sets for s in joined.split("+") if s not in SETS]:
+        parser.error(f"there is no set {unknown[0]}: expected one of {', '.join(SETS)}")
     keep_freed_memory()
     print(machine())
     for joined in arguments.sets:

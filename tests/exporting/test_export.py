@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -633,6 +634,25 @@ def test_the_command_shows_the_report_and_fails_if_no_graph_passes(
     assert "refused: head 'ner' loses" in told.out
     assert "onnx-int8" in told.err
     assert not (best / GRAPHS["onnx-int8"]).exists()
+
+
+def test_the_command_exports_a_model_that_has_only_an_embedding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [" ".join(record["tokens"]) for record in sentences(13)]
+    pairs = [
+        {"text": one, "text2": other, "score": i / 11}
+        for i, (one, other) in enumerate(pairwise(texts))
+    ]
+    file = write_records(tmp_path / "pairs.jsonl", pairs)
+    tasks = {"near": {"kind": "similarity", "train_file": str(file), "valid_file": str(file)}}
+    run(tmp_path, tasks=tasks, num_epochs=1)
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "saved"), "--format", "float32", "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "near" in shown
+    assert "embeddings: cosine 1.0000" in shown
+    assert "changed answers" not in shown, "it has none"
 
 
 @pytest.mark.parametrize(

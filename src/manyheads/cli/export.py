@@ -104,6 +104,8 @@ def show_report(report: GateReport) -> None:
         ["PyTorch", "graph", "points lost", "changed", "logits off by", "alone"],
     )
     mates = report.batch_mates
+    # A task that trains the embedding alone has no answers.
+    answering = {name: head for name, head in report.heads.items() if name in mates.changed}
     for name, head in report.heads.items():
         table.add_row(
             cell(name),
@@ -111,15 +113,15 @@ def show_report(report: GateReport) -> None:
             f"{head.reference:.4f}",
             f"{head.exported:.4f}",
             f"{head.lost:+.2f}",
-            f"{head.changed}/{head.decisions}",
-            f"{head.max_logit_difference:.2g}",
-            f"{mates.changed[name]}/{mates.sentences}",
+            f"{head.changed}/{head.decisions}" if name in answering else "-",
+            f"{head.max_logit_difference:.2g}" if name in answering else "-",
+            f"{mates.changed[name]}/{mates.sentences}" if name in answering else "-",
         )
     size = report.details.get("bytes", 0) / 1e6
-    shares = (f"{name} {head.changed_share:.1%}" for name, head in report.heads.items())
+    shares = [f"{name} {head.changed_share:.1%}" for name, head in answering.items()]
+    unlabelled = counted(report.unlabelled, "training sentence")
     notes = [
-        f"changed answers, with {counted(report.unlabelled, 'training sentence')}: "
-        f"{', '.join(shares)}",
+        *([f"changed answers, with {unlabelled}: {', '.join(shares)}"] if shares else []),
         f"embeddings: cosine {report.mean_cosine:.4f} on average, {report.min_cosine:.4f} at least",
         f"alone instead of in a batch: probabilities differ by {mates.max_score_difference:.2g} at "
         f"most, embeddings have a cosine of {mates.min_cosine:.4f} at least",
