@@ -244,7 +244,7 @@ def test_epochs_without_a_frame_accuracy_have_no_column_for_it() -> None:
     results = io.StringIO()
     progress = TrainingProgress(file=io.StringIO(), results=results)
     progress.begin(20, 0, {"first": "spearman", "second": "spearman"})
-    metrics = {"tasks": {}, "frame_accuracy": None, "records": 3}
+    metrics: dict[str, object] = {"tasks": {}, "frame_accuracy": None, "records": 3}
     progress.epoch([{**entry, "metrics": metrics} for entry in history(0.5)])
     progress.epoch([{**entry, "metrics": metrics} for entry in history(0.5, 0.6)])
     progress.end()
