@@ -227,7 +227,7 @@ def test_of_many_labels_the_worst_are_shown_and_the_rest_counted() -> None:
 
 
 def test_an_epoch_is_a_row_below_a_header_that_stands_once() -> None:
-    table = EpochTable(MAIN)
+    table = EpochTable(MAIN, frames=True)
     assert table.header() == [
         "Epochs",
         "        intent     ner                 intent     ner     frame",
@@ -240,10 +240,22 @@ def test_an_epoch_is_a_row_below_a_header_that_stands_once() -> None:
     assert table.row(second, 1234.4).split()[3] == "1,234"
 
 
+def test_epochs_without_a_frame_accuracy_have_no_column_for_it() -> None:
+    results = io.StringIO()
+    progress = TrainingProgress(file=io.StringIO(), results=results)
+    progress.begin(20, 0, {"first": "spearman", "second": "spearman"})
+    metrics: dict[str, object] = {"tasks": {}, "frame_accuracy": None, "records": 3}
+    progress.epoch([{**entry, "metrics": metrics} for entry in history(0.5)])
+    progress.epoch([{**entry, "metrics": metrics} for entry in history(0.5, 0.6)])
+    progress.end()
+    assert "frame" not in results.getvalue()
+    assert results.getvalue().count("score") == 1
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 30])
 def test_the_table_of_epochs_fits_a_terminal_whatever_the_tasks(count: int) -> None:
     table = EpochTable(
-        {f"a_task_of_long_name_{number}": "token_accuracy" for number in range(count)}
+        {f"a_task_of_long_name_{number}": "token_accuracy" for number in range(count)}, frames=True
     )
     entry = {**history(0.5)[0], "loss": {}}
     lines = [*table.header(), table.row(entry)]

@@ -44,6 +44,15 @@ def test_similarities_that_cannot_be_ranked_have_no_correlation(
     assert (found["cosine"], found["similarity_correlation"]) == (pytest.approx(1), None)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-5])
+def test_a_collapsed_embedding_has_lost_the_order_of_similarities(noise: float) -> None:
+    rng = np.random.default_rng(0)
+    before, same = rng.normal(size=(20, 8)), np.ones((20, 8))
+    collapsed = drift_metrics(before, same + noise * rng.normal(size=(20, 8)))
+    assert collapsed["similarity_correlation"] == 0.0
+    assert drift_metrics(same, before)["similarity_correlation"] is None
+
+
 def test_of_many_sentences_a_sample_is_spread_over_all() -> None:
     few = [Record("a", None, {"p": Pair("b", 1.0)}, ""), Record("a", None, {}, "")]
     assert sample_texts(few) == ["a", "b"]

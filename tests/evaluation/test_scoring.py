@@ -12,10 +12,19 @@ from numpy.typing import NDArray
 
 from manyheads.config import DEFAULT_MODEL
 from manyheads.data.records import Record, word_spans
-from manyheads.evaluation import Outcomes, fit_calibrations, score
+from manyheads.evaluation import Outcomes, TaskOutcomes, fit_calibrations, score
 from manyheads.inference import Predictor
 from manyheads.modeling import find_encoder
-from manyheads.tasks import Scheme, Span, TaggingResult, TaskSpec, TokenTag, kind_of
+from manyheads.tasks import (
+    Entity,
+    Scheme,
+    Span,
+    TaggingResult,
+    TaskSpec,
+    TokenTag,
+    WordSpan,
+    kind_of,
+)
 from manyheads.tasks.labels import PartlyLabelled
 from manyheads.text import Batch, TextTokenizer
 from tiny import tiny_tokenizer
@@ -203,6 +212,36 @@ def test_a_record_in_which_no_word_has_a_tag_is_neither_right_nor_wrong() -> Non
     outcomes = score(predictor(), [(records, ["ner"])])
     assert outcomes.correct == {"ner": [None, None, True, False]}
     assert outcomes.evaluation()["frame_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("found", "right"),
+    [
+        ([(4, 8, "LOC")], True),
+        ([(0, 8, "LOC")], True),  # `new` has no tag, so the whole entity may be right or wrong
+        ([(0, 8, "PER")], True),
+        ([(4, 8, "PER")], False),
+        ([], False),
+    ],
+)
+def test_whether_a_record_counts_does_not_depend_on_the_prediction(
+    found: list[tuple[int, int, str]], right: bool
+) -> None:
+    text, places = "new york", ((0, 3), (4, 8))
+    label = PartlyLabelled((Span(4, 8, "LOC"),), places[:1])
+    entities = (Entity(text[start:end], kind, start, end, 0.9) for start, end, kind in found)
+    record = Record(text, places, {"ner": label}, "")
+    assert TaskOutcomes(SPECS[2]).add(record, TaggingResult(tuple(entities), ())) is right
+
+
+@pytest.mark.parametrize("places", [((0, 4), (5, 10)), None])
+def test_without_tokens_the_words_of_the_text_are_asked_for_labels(
+    places: tuple[WordSpan, ...] | None,
+) -> None:
+    outcomes = TaskOutcomes(SPECS[2])
+    for gaps, right in (([(0, 4), (5, 10)], None), ([(5, 10)], True)):
+        record = Record("mary works", places, {"ner": PartlyLabelled((), gaps)}, "")
+        assert outcomes.add(record, TaggingResult((), ())) is right
 
 
 def test_each_set_is_scored_on_its_own_tasks() -> None:

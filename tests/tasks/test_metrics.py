@@ -418,20 +418,30 @@ def test_the_distance_of_ranks_is_zero_in_any_order_of_equal_numbers() -> None:
     assert rank_distances([], []) == []
 
 
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("unit", [1e-300, 1.0, 1e300])
-def test_predictions_that_differ_by_the_noise_of_batches_have_equal_ranks(unit: float) -> None:
-    gold = [3.0] * 4 + [7.0] * 4
-    texts = np.array([2.9] * 4 + [6.8] * 4)
-    noisy = texts * (1 + 1e-7 * np.array([0, 1, -1, 0, 1, 0, 0, -1]))
-    assert similarity_metrics(gold, noisy * unit)["spearman"] == pytest.approx(1.0)
-    assert regression_metrics(gold, noisy * unit)["spearman"] == pytest.approx(1.0)
-    order = range(8)
-    assert rank_distances(order, noisy * unit) == rank_distances(order, texts * unit)
+def test_predictions_that_differ_by_the_noise_of_batches_have_equal_ranks(
+    seed: int, unit: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    texts = np.repeat(rng.uniform(0.2, 0.95, 200), 10)
+    noisy = texts + rng.uniform(-1e-7, 1e-7, 2000)
+    assert similarity_metrics(texts, noisy)["spearman"] == pytest.approx(1.0, abs=1e-9)
+    assert rank_distances(range(2000), noisy) == rank_distances(range(2000), texts)
+    scaled = regression_metrics(texts * unit, noisy * unit, deviation=unit)
+    assert scaled["spearman"] == pytest.approx(1.0, abs=1e-9)
 
 
-def test_gold_numbers_are_ranked_exactly() -> None:
+def test_predictions_that_differ_by_more_than_noise_have_ranks_of_their_own() -> None:
     gold = [1_700_000_000.0, 1_700_000_001.0, 1_700_000_002.0]
     assert similarity_metrics(gold, [0.1, 0.2, 0.3])["spearman"] == pytest.approx(1.0)
+    times = regression_metrics(gold, gold, float(np.std(gold)))
+    assert times["spearman"] == pytest.approx(1.0)
+    with_outlier = [*np.linspace(0, 5, 100), 1e9]
+    assert regression_metrics(with_outlier, with_outlier, 1.4)["spearman"] == pytest.approx(1.0)
+    # Of dense numbers, neighbours closer together than noise do not chain to one long tie.
+    dense = np.linspace(0, 1e-3, 5000)
+    assert similarity_metrics(dense, dense)["spearman"] > 0.9999
 
 
 def test_spearman_depends_on_ranks_alone() -> None:

@@ -48,6 +48,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return result.best
 
 
+def test_numbers_with_little_deviation_from_a_large_mean_are_ranked() -> None:
+    times = [1_700_000_000.0 + second for second in range(3600)]
+    spec = TaskSpec("when", "regression", (), details={"mean": 1_700_001_800, "deviation": 1039.2})
+    metrics = kind_of("regression").measure(spec, times, times)
+    assert metrics["spearman"] == pytest.approx(1.0)
+    # A head's float32 outputs for equal texts differ by less than a millionth of a deviation.
+    repeated = [time // 60 for time in times]
+    noisy = [minute + (i % 2) * 3e-7 * 1039.2 for i, minute in enumerate(repeated)]
+    assert kind_of("regression").measure(spec, repeated, noisy)["spearman"] == pytest.approx(1.0)
+
+
 def test_it_learns_numbers_in_their_own_unit(trained: Path) -> None:
     price = evaluate(trained).evaluation["tasks"]["price"]
     assert price["spearman"] > 0.7

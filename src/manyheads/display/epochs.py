@@ -35,10 +35,11 @@ class EpochTable:
 
     Args:
         main: each task's main metric.
+        frames: whether the epochs have a frame accuracy; tasks of numbers alone have none.
     """
 
-    def __init__(self, main: Mapping[str, str]) -> None:
-        self._columns = _fitting(_columns(main))
+    def __init__(self, main: Mapping[str, str], *, frames: bool) -> None:
+        self._columns = _fitting(_columns(main, frames))
 
     def header(self) -> list[str]:
         """Return the lines above the rows."""
@@ -61,7 +62,7 @@ class EpochTable:
         return _GAP.join(cell.rjust(column.width) for cell, column in pairs).rstrip()
 
 
-def _columns(main: Mapping[str, str]) -> list[_Column]:
+def _columns(main: Mapping[str, str], frames: bool) -> list[_Column]:
     def loss(task: str) -> _Column:
         return _Column(
             (printable(task), "loss"), lambda entry, _: share(entry["loss"].get(task)), 2
@@ -81,7 +82,7 @@ def _columns(main: Mapping[str, str]) -> list[_Column]:
         *map(loss, main),
         _Column(("sentences/s",), lambda _, speed: f"{speed:,.0f}" if speed else "-", 3),
         *(metric(task, name) for task, name in main.items()),
-        *([frame] if len(main) > 1 else []),
+        *([frame] if frames and len(main) > 1 else []),
         _Column(("score",), lambda entry, _: share(entry["score"])),
         _Column(("",), lambda entry, _: "best" if entry["best"] else ""),
     ]

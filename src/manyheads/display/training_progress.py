@@ -71,7 +71,8 @@ class TrainingProgress(Reporter):
         interval: float = PLAIN_INTERVAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._table = EpochTable({})
+        self._tasks: Mapping[str, str] = {}
+        self._table: EpochTable | None = None
         self._shown = 0
         self._results = results
         self._clock = clock
@@ -98,7 +99,7 @@ class TrainingProgress(Reporter):
             done_steps: those of them that are done.
             tasks: each task's main metric, for the table.
         """
-        self._table = EpochTable(tasks)
+        self._tasks, self._table = tasks, None
         self._total, self._done = total_steps, done_steps
         self._paces = {task: _TaskPace() for task in tasks}
         self._last = None
@@ -135,7 +136,11 @@ class TrainingProgress(Reporter):
         self._epoch_sentences, self._epoch_seconds = 0, 0.0
         with self._display.hidden():
             stream = self._results or sys.stdout
-            lines = [] if self._shown else self._table.header()
+            lines = []
+            if self._table is None:
+                frames = entry["metrics"]["frame_accuracy"] is not None
+                self._table = EpochTable(self._tasks, frames=frames)
+                lines += self._table.header()
             for one in history[max(self._shown, len(history) - _EPOCHS_SHOWN) :]:
                 lines.append(self._table.row(one, self._speeds.get(one["epoch"])))
             self._shown = len(history)

@@ -92,7 +92,7 @@ class TaskOutcomes:
         self.predicted.append(predicted)
         self.scores.append(self.kind.answer_scores(label, result))
         self.rows.append(row)
-        decides = self.kind.decides and self.kind.compares(label, gold, predicted)
+        decides = self.kind.decides and self.kind.compares(label, record.text, record.tokens)
         return bool(gold == predicted) if decides else None
 
     def keep(

@@ -256,12 +256,15 @@ class Reporting:
         """
         return value if isinstance(value, str | int | float) else str(value)
 
-    def compares(self, label: Label, gold: Any, predicted: Any) -> bool:
-        """Return whether anything of a record's label is compared. Default: it is.
+    def compares(self, label: Label, text: str, tokens: Sequence[WordSpan] | None) -> bool:
+        """Return whether a record's label has anything to compare with. Default: it has.
+
+        The prediction has no part in it, so that models are compared on the same records.
 
         Args:
             label: the record's.
-            gold, predicted: from `outcome`.
+            text: the record's.
+            tokens: the record's, if it was given as tokens.
         """
         return True
 

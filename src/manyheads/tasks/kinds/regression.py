@@ -217,7 +217,7 @@ class Regression(Kind):
         self, spec: TaskSpec, gold: Sequence[Any], predicted: Sequence[Any]
     ) -> Mapping[str, Any]:
         """Compute correlations and the mean absolute error."""
-        return regression_metrics(gold, predicted)
+        return regression_metrics(gold, predicted, self.label_set(spec).deviation)
 
     def distance(self, spec: TaskSpec, gold: float, predicted: float) -> float:
         """Return the absolute difference."""

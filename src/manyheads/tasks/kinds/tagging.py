@@ -344,9 +344,14 @@ class Tagging(TagCalibration, TagChecks, Kind):
             return " ".join(value.tags)
         return [{"start": s.start, "end": s.end, "label": s.label} for s in sorted(value.entities)]
 
-    def compares(self, label: Label, gold: TaggedText, predicted: TaggedText) -> bool:
+    def compares(self, label: Label, text: str, tokens: Sequence[WordSpan] | None) -> bool:
         """Return whether any word has a label."""
-        return bool(gold.tags or gold.entities or predicted.entities or not unlabelled_words(label))
+        unlabelled = unlabelled_words(label)
+        if label or not unlabelled:
+            return True
+        gaps = Stretches(unlabelled)
+        words = segment(text).tolist() if tokens is None else tokens
+        return not all(gaps.touch(*place) for place in words)
 
     def answer_scores(self, label: Label, result: TaggingResult) -> tuple[float, ...]:
         """Return the scores of the entities that reach into no word without a label."""

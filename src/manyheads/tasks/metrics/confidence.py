@@ -18,6 +18,8 @@ Bools = NDArray[np.bool_]
 _BINS = 15
 _FEWEST_IN_A_BIN = 20
 _DRAWS = 100
+_NOISE = 1e-5
+"""The width of a tie of scores, in log-odds; logits vary by about 1e-6 from batch to batch."""
 
 
 class ConfidenceMetrics(TypedDict):
@@ -58,7 +60,7 @@ def confidence_metrics(scores: Scores, right: Bools, *, calibrated: bool) -> Con
 def binned(scores: Scores) -> list[NDArray[np.int64]]:
     """Sort answers by score into bins of equal mass; few answers get fewer bins.
 
-    Answers of equal scores (see `without_noise`) are in one bin, so that the order of the answers
+    Answers of equal scores (see `_compared`) are in one bin, so that the order of the answers
     has no effect.
 
     Returns:
@@ -66,7 +68,7 @@ def binned(scores: Scores) -> list[NDArray[np.int64]]:
     """
     if not len(scores):
         return []
-    compared = without_noise(scores)
+    compared = _compared(scores)
     order = np.argsort(compared, kind="stable")
     parts = np.array_split(order, max(1, min(_BINS, len(order) // _FEWEST_IN_A_BIN)))
     ends = ends_of_ties(compared[order]) + 1
@@ -125,15 +127,25 @@ def risk_coverage(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """Return the share of errors among the surest answers, for each number of them.
 
-    Answers of equal scores (see `without_noise`) are taken together (Geifman and El-Yaniv, 2017).
+    Answers of equal scores (see `_compared`) are taken together (Geifman and El-Yaniv, 2017).
 
     Returns:
         [D] the share of answers, and [D] the share of errors among them.
     """
-    compared = without_noise(scores)
+    compared = _compared(scores)
     order = np.argsort(-compared, kind="stable")
     counts = np.arange(1, len(order) + 1)
     errors = np.cumsum(~right[order])
     last = ends_of_ties(compared[order])
     whole = last[np.searchsorted(last, counts - 1)]
     return counts / len(order), errors[whole] / (whole + 1)
+
+
+def _compared(scores: Scores) -> NDArray[np.float64]:
+    """Return the log-odds of scores, equal where they differ only by noise.
+
+    Near 1, scores of different answers are closer together than scores of 0.5 that vary by noise.
+    """
+    limits = np.finfo(np.float64)
+    inside = np.clip(np.asarray(scores, np.float64), limits.tiny, 1 - limits.epsneg)
+    return without_noise(np.log(inside) - np.log1p(-inside), _NOISE)

@@ -19,6 +19,9 @@ Matrix = NDArray[np.float32]
 Number = TypeVar("Number", bound=np.floating[Any])
 
 _DIGITS = 6
+_NOISE = 1e-6
+"""The width of a tie of cosines, and of regression in deviations. From batch to batch they vary by
+about 1e-7."""
 
 
 class SimilarityMetrics(TypedDict):
@@ -41,8 +44,8 @@ class DriftMetrics(TypedDict):
     cosine: float
     """Mean over the sentences; 1 where nothing has changed."""
     similarity_correlation: float | None
-    """Spearman's, of the similarities of each two sentences before and after; None where all are
-    equal, as of two sentences."""
+    """Spearman's, of the similarities of each two sentences before and after; None where those
+    before have no order, as of two sentences."""
     sentences: int
 
 
@@ -57,11 +60,11 @@ def drift_metrics(before: Floats | Matrix, after: Floats | Matrix) -> DriftMetri
     pairs = np.triu_indices(len(first), 1)
     same_size = first.shape == second.shape
     cosine = float((first * second).sum(axis=1).mean()) if same_size and len(first) else 0.0
-    similarities = [without_noise((some @ some.T)[pairs]) for some in (first, second)]
-    ranked = len(first) > 2 and all(np.ptp(some) > 0 for some in similarities)
+    old, new = (without_noise((some @ some.T)[pairs], _NOISE) for some in (first, second))
+    ranked = len(first) > 2 and np.ptp(old) > 0
     return {
         "cosine": round(cosine, _DIGITS),
-        "similarity_correlation": round(spearman(*similarities), _DIGITS) if ranked else None,
+        "similarity_correlation": round(spearman(old, new), _DIGITS) if ranked else None,
         "sentences": len(first),
     }
 
@@ -75,21 +78,32 @@ def directions(vectors: NDArray[Number]) -> NDArray[Number]:
 
 
 def similarity_metrics(gold: Numbers, predicted: Numbers) -> SimilarityMetrics:
-    """Score the predicted similarities of pairs of sentences.
+    """Score the cosines of pairs of sentences.
+
+    Cosines that differ only by noise (see `without_noise`) have equal ranks.
+    """
+    return _correlations(gold, predicted, _NOISE)
+
+
+def regression_metrics(gold: Numbers, predicted: Numbers, deviation: float) -> RegressionMetrics:
+    """Score predicted numbers.
 
     Predictions that differ only by noise (see `without_noise`) have equal ranks.
+
+    Args:
+        gold, predicted: in the unit of the labels.
+        deviation: the standard deviation of the training data's numbers, in which the head answers.
     """
-    return {
-        "spearman": spearman(gold, without_noise(predicted)),
-        "pearson": pearson(gold, predicted),
-    }
-
-
-def regression_metrics(gold: Numbers, predicted: Numbers) -> RegressionMetrics:
-    """Score predicted numbers."""
     first, second = _checked(gold, predicted)
     error = float(np.abs(first - second).mean()) if len(first) else 0.0
-    return {**similarity_metrics(gold, predicted), "mae": error}
+    return {**_correlations(first, second, _NOISE * deviation), "mae": error}
+
+
+def _correlations(gold: Numbers, predicted: Numbers, width: float) -> SimilarityMetrics:
+    return {
+        "spearman": spearman(gold, without_noise(predicted, width)),
+        "pearson": pearson(gold, predicted),
+    }
 
 
 def pearson(x: Numbers, y: Numbers) -> float:
@@ -117,15 +131,15 @@ def spearman(x: Numbers, y: Numbers) -> float:
 
 
 def rank_distances(gold: Numbers, predicted: Numbers) -> list[float]:
-    """Return how far the rank of each predicted number is from the ranks of its gold number.
+    """Return how far the rank of each predicted cosine is from the ranks of its gold number.
 
-    Predictions that differ only by noise (see `without_noise`) have equal ranks.
+    Cosines that differ only by noise (see `without_noise`) have equal ranks.
     Equal gold numbers share their ranks: any order among them is right, and has the distance 0.
 
     Raises:
         ValueError: the rows differ in length, or hold a number that is not finite.
     """
-    first, second = _checked(gold, without_noise(predicted))
+    first, second = _checked(gold, without_noise(predicted, _NOISE))
     _, inverse, counts = np.unique(first, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks, lowest, highest = _ranks(second), (last - counts + 1)[inverse], last[inverse]

@@ -10,22 +10,32 @@ from numpy.typing import NDArray
 
 from manyheads.tasks.metrics.counts import Floats
 
-_BITS = 17
-"""Five decimal digits. A similarity varies by about 1e-7 from batch to batch; with a sixth digit, a
-tenth of equal pairs of texts would still be rounded to different numbers."""
 
-
-def without_noise(values: Sequence[float] | NDArray[np.floating[Any]]) -> Floats:
-    """Round a model's numbers to five significant digits of the largest.
+def without_noise(values: Sequence[float] | NDArray[np.floating[Any]], width: float) -> Floats:
+    """Make a model's numbers equal where they differ only by noise.
 
     The last bits of an answer depend on the other texts of its batch and on the number of threads,
-    so that equal texts have slightly different answers. Rounded ones have equal ranks.
+    so that equal texts have slightly different answers. They get equal ranks.
+
+    Args:
+        values: [N].
+        width: the largest difference within a tie. It does not grow with the numbers, as rounding
+            to some digits does: the noise of large numbers close together is small.
+
+    Returns:
+        [N] each number, or the lowest one of its tie.
     """
     numbers = np.asarray(values, np.float64)
-    _, exponent = np.frexp(np.abs(numbers).max(initial=0.0))
-    # Scaling by a power of two is exact, and a fraction below one cannot overflow.
-    rounded: Floats = np.ldexp(np.rint(np.ldexp(numbers, _BITS - exponent)), exponent - _BITS)
-    return rounded
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    # A tie begins with its lowest number. On a fixed grid, answers for equal texts could lie on two
+    # sides of a border; with ties between all neighbours, dense numbers would be one long tie.
+    ends = np.searchsorted(ordered, ordered + width, side="right").tolist()
+    tied, start = np.empty_like(numbers), 0
+    while start < len(ends):
+        tied[order[start : ends[start]]] = ordered[start]
+        start = ends[start]
+    return tied
 
 
 def ends_of_ties(ordered: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
