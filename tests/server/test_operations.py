@@ -652,6 +652,38 @@ def test_a_stopped_server_ends_at_once_where_a_thread_still_computes(patch: str)
         assert process.wait(60) == 128 + signal.SIGTERM
 
 
+LISTENS_TO_NO_PORT = """
+import signal, socket
+
+reloads = threading.Event()
+
+def loaded(model, loads=[]):
+    loads.append(model)
+    if len(loads) == 1:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return
+    reloads.set()
+    while True:
+        model.predictor.predict(["Is everything ready?"])
+
+class Taken(socket.socket):
+    def listen(self, backlog):
+        assert reloads.wait(60)
+        raise OSError(98, "Address already in use")
+
+socket.socket = Taken
+"""
+
+
+def test_a_server_that_fails_ends_at_once_where_a_reload_still_computes() -> None:
+    with server_process(LISTENS_TO_NO_PORT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read() == ""
+        assert "(Address already in use)" in process.stderr.read()
+        assert process.wait(60) == 2
+
+
 EARLY = """
 import signal
 
