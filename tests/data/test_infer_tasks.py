@@ -121,6 +121,17 @@ def test_a_stray_second_text_makes_no_pairs_of_the_other_records(
     assert "has a second text, `text2`, which no task reads" in report.findings[0].message
 
 
+@pytest.mark.parametrize(("paired", "kind"), [(6, "classification"), (7, "pair")])
+def test_classes_are_of_pairs_where_more_than_half_of_the_records_have_two_texts(
+    tmp_path: Path, paired: int, kind: str
+) -> None:
+    some = records(topic=["ask", "tell"])
+    for record in some[:paired]:
+        record["text2"] = "another sentence"
+    (task,) = inferred(tmp_path, some).tasks
+    assert task.kind == kind
+
+
 TAGGER = {"kind": "tagging", "decoder": "crf", "neck": "bilstm"}
 TAGGED = ["O", "B-X", "O"]
 

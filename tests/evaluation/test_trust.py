@@ -24,9 +24,9 @@ from manyheads.api import export
 from manyheads.cli import main
 from manyheads.errors import ManyheadsError, ModelError, RequestError
 from manyheads.evaluation import trust
-from manyheads.inference import Runtime, load_model, scope_file
+from manyheads.inference import Runtime, load_model, store_calibration
 from manyheads.inference.trust import read_scorings
-from manyheads.storage import add_files, change_calibration, read_manifest
+from manyheads.storage import LAYOUT, add_files, change_calibration, read_manifest
 from manyheads.tasks import Temperature
 from tiny import tiny_encoder_folder
 
@@ -95,13 +95,21 @@ def test_a_saved_model_predicts_what_is_in_scope(
     assert "in_scope is about the classes of classification" in capsys.readouterr().out
 
 
+def scope_file(model: Path) -> str:
+    name: str = read_manifest(model).calibration["scope"]["file"]
+    return name
+
+
+def scope_files(model: Path) -> list[str]:
+    return sorted(path.name for path in model.glob("scope*"))
+
+
 def stored_scope(model: Path) -> dict[str, np.ndarray]:
-    return load_tensors((model / scope_file(read_manifest(model))).read_bytes())
+    return load_tensors((model / scope_file(model)).read_bytes())
 
 
 def replace_scope(model: Path, contents: bytes) -> None:
-    manifest = read_manifest(model)
-    add_files(manifest, {scope_file(manifest): contents})
+    add_files(read_manifest(model), {scope_file(model): contents})
 
 
 @pytest.mark.parametrize(
@@ -136,7 +144,7 @@ def test_a_scope_of_an_earlier_version_has_no_direction(model: Path) -> None:
     manifest = read_manifest(model)
     entry = {k: v for k, v in manifest.calibration["scope"].items() if k != "file"}
     add_files(
-        manifest, {"scope.safetensors": save_tensors(tensors)}, remove=[scope_file(manifest)],
+        manifest, {"scope.safetensors": save_tensors(tensors)}, remove=[scope_file(model)],
         calibration=lambda known: {**known, "scope": entry},
     )  # fmt: skip
     assert [p.in_scope for p in manyheads.load(model).predict(texts)] == before
@@ -148,7 +156,7 @@ def test_a_model_has_a_scope_at_every_moment_of_its_calibration(
     from manyheads.storage import manifest_update
 
     write, moments = manifest_update.write_bytes, []
-    earlier = scope_file(read_manifest(model))
+    earlier = scope_file(model)
 
     def observed(path: Path, data: bytes) -> None:
         write(path, data)
@@ -159,10 +167,46 @@ def test_a_model_has_a_scope_at_every_moment_of_its_calibration(
         manyheads.calibrate(model, records(120, seed))
     assert len(moments) >= 6
     assert all(moments)
+    read_manifest(model).verify()
+    assert scope_file(model) != earlier
+    assert scope_files(model) == [scope_file(model)]
+
+
+def test_a_stopped_calibration_leaves_no_scope_in_a_copy_nor_after_the_next_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manyheads.storage import manifest_update
+
+    write = manifest_update.write_bytes
+
+    def stopped(path: Path, data: bytes) -> None:
+        if path.name == LAYOUT.manifest:
+            raise KeyboardInterrupt
+        write(path, data)
+
+    with monkeypatch.context() as once:
+        once.setattr(manifest_update, "write_bytes", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            manyheads.calibrate(model, records(120, 5))
+    assert len(scope_files(model)) == 2
+    assert scope_files(manyheads.load(model).save(tmp_path / "copy")) == [scope_file(model)]
+    manyheads.calibrate(model, records(120, 6))
+    assert scope_files(model) == [scope_file(model)]
+
+
+def test_of_calibrations_at_the_same_time_one_scope_stays(model: Path) -> None:
+    begun = read_manifest(model)
+    scope = load_model(model, Runtime("torch")).predictor.scope
+    assert scope is not None
+    for factor in (2, 3):
+        other = replace(scope, weights=factor * scope.weights)
+        store_calibration(begun, dict, other, "validation records")
     manifest = read_manifest(model)
     manifest.verify()
-    assert scope_file(manifest) != earlier
-    assert [path.name for path in model.glob("scope*")] == [scope_file(manifest)]
+    assert scope_files(model) == [scope_file(model)]
+    assert [name for name in manifest.files if "scope" in name] == [scope_file(model)]
+    store_calibration(begun, lambda known: {"tasks": known["tasks"]}, None, "")
+    assert scope_files(model) == []
 
 
 def test_the_file_of_a_scope_is_no_other_file(model: Path) -> None:
@@ -177,7 +221,7 @@ def test_the_file_of_a_scope_is_no_other_file(model: Path) -> None:
 def test_a_scope_file_that_is_missing_cut_or_too_large_is_refused(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = model / scope_file(read_manifest(model))
+    file = model / scope_file(model)
     contents = file.read_bytes()
     with monkeypatch.context() as small:
         small.setattr("manyheads.inference.trust._MOST_BYTES", 100)

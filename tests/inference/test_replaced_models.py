@@ -17,7 +17,7 @@ import manyheads
 from documents import replace_file, rewrite_manifest
 from manyheads.errors import ModelError
 from manyheads.exporting import export_model
-from manyheads.inference import Runtime, load_model, scope_file
+from manyheads.inference import Runtime, load_model
 from manyheads.inference.backends import pytorch
 from manyheads.storage import LAYOUT, atomic_folder, read_manifest
 from training_setup import run, sentences, write_records
@@ -45,7 +45,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model with other heads, another scope and another calibration."""
     folder = Path(shutil.copytree(old, tmp_path_factory.mktemp("new") / "best"))
-    for name in (LAYOUT.heads, scope_file(read_manifest(folder))):
+    for name in (LAYOUT.heads, read_manifest(folder).calibration["scope"]["file"]):
         tensors = load_file(folder / name)
         replace_file(folder, name, save({k: np.float32(1.5) * v for k, v in tensors.items()}))
 

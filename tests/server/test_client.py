@@ -84,6 +84,16 @@ def test_a_result_of_a_task_called_error_is_no_refusal() -> None:
     assert found[3]["error"]["param"] == "texts[3]"
 
 
+def test_results_without_texts_are_returned_as_the_server_sent_them() -> None:
+    sent = [{"intent": {"label": "ask"}}, {}]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"model": "m", "version": "1", "predictions": sent})
+
+    with client(answer, []) as asking:
+        assert asking.predict(["a", "b"]).predictions == sent
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -225,13 +225,13 @@ def test_metrics_show_the_served_version_and_the_results_of_reloads(model: Path)
         first = served()
         assert shown() == (first, {"replaced": 0, "refused": 0, "failed": 0})
         change(model, "model.safetensors", "word_embeddings")
-        running.reload_all(service)
+        running.reload_models(service)
         assert shown() == (first, {"replaced": 0, "refused": 1, "failed": 0})
         client.post("/v1/models/tiny:reload?allow_new_embedding=true")
         assert served() != first
         assert shown() == (served(), {"replaced": 1, "refused": 1, "failed": 0})
         (model / "heads.safetensors").write_bytes(b"damaged")
-        running.reload_all(service)
+        running.reload_models(service)
         assert shown() == (served(), {"replaced": 1, "refused": 1, "failed": 1})
 
 
@@ -346,7 +346,7 @@ def test_keys_are_read_again_on_sighup_and_stay_where_the_file_is_faulty(tmp_pat
         assert statuses(client, "first", "second", "third") == [200, 200, 401]
         file.write_text("second\nthird\n", encoding="utf-8")
         with logged("json") as lines:
-            running.reload_all(service)
+            running.read_keys(service)
         entry = json.loads(lines.getvalue().splitlines()[0])
         assert (entry["event"], entry["file"], entry["keys"]) == ("keys read", str(file), 2)
         assert statuses(client, "first", "second", "third") == [401, 200, 200]
@@ -359,7 +359,7 @@ def test_keys_are_read_again_on_sighup_and_stay_where_the_file_is_faulty(tmp_pat
             if content is not None:
                 file.write_bytes(content)
             with logged("json") as lines:
-                running.reload_all(service)
+                running.read_keys(service)
             entry = json.loads(lines.getvalue().splitlines()[0])
             assert (entry["level"], entry["event"]) == ("error", "keys not read")
             assert entry["error"].startswith(reason)
@@ -589,9 +589,10 @@ sys.exit(main(sys.argv[1:]))
 
 
 @contextlib.contextmanager
-def server_process(patch: str) -> Iterator[subprocess.Popen[str]]:
+def server_process(patch: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Run a server of its own with a changed function, and kill it in the end if it still runs."""
     arguments = ["serve", str(served_model()), "--port", "0", "--threads", "1", "--timeout", "3600"]
+    arguments += options
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(
             [sys.executable, "-c", CHANGED.replace("PATCH", patch), *arguments],
@@ -608,11 +609,12 @@ def lines_of(process: subprocess.Popen[str], count: int) -> list[str]:
     return sorted(process.stdout.readline() for _ in range(count))
 
 
-def alive_at(serving_line: str) -> None:
-    """Ask a server whether it lives; from then on its signals are its own."""
+def alive_at(serving_line: str) -> str:
+    """Ask a server whether it lives; from then on its signals are its own. Returns its address."""
     assert serving_line.startswith("Serving"), serving_line
     url = serving_line.split(" at ")[1].split(" ")[0]
     assert httpx.get(f"{url}/livez", timeout=60, trust_env=False).status_code == 200
+    return url
 
 
 HANGS = """
@@ -650,6 +652,52 @@ def test_a_stopped_server_ends_at_once_where_a_thread_still_computes(patch: str)
         assert process.stdout.read() == ""
         assert process.stderr.read().endswith("}\nstopped: by SIGTERM\n")
         assert process.wait(60) == 128 + signal.SIGTERM
+
+
+def test_withdrawn_keys_are_refused_while_a_reload_is_running(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text("kept\nwithdrawn\n", encoding="utf-8")
+    with server_process(RELOADS, "--api-keys", str(file)) as process:
+        url = alive_at(*lines_of(process, 1))
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            assert statuses(client, "kept", "withdrawn") == [200, 200]
+            process.send_signal(signal.SIGHUP)
+            assert lines_of(process, 1) == ["reloads\n"]
+            file.write_text("kept\n", encoding="utf-8")
+            process.send_signal(signal.SIGHUP)
+            assert becomes(lambda: statuses(client, "kept", "withdrawn") == [200, 401], 10)
+
+
+LISTENS_TO_NO_PORT = """
+import signal, socket
+
+reloads = threading.Event()
+
+def loaded(model, loads=[]):
+    loads.append(model)
+    if len(loads) == 1:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return
+    reloads.set()
+    while True:
+        model.predictor.predict(["Is everything ready?"])
+
+class Taken(socket.socket):
+    def listen(self, backlog):
+        assert reloads.wait(60)
+        raise OSError(98, "Address already in use")
+
+socket.socket = Taken
+"""
+
+
+def test_a_server_that_fails_ends_at_once_where_a_reload_still_computes() -> None:
+    with server_process(LISTENS_TO_NO_PORT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read() == ""
+        assert "(Address already in use)" in process.stderr.read()
+        assert process.wait(60) == 2
 
 
 EARLY = """

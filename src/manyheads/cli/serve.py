@@ -17,7 +17,7 @@ from manyheads.cli.options import InputOptions, takes_groups
 from manyheads.server import ServerSettings
 
 _STEP_SECONDS = 1.0
-"""How long a stopped server waits for the threads that still compute."""
+"""How long the command waits in the end for the threads that still compute."""
 
 _DEFAULTS = ServerSettings()
 
@@ -83,8 +83,7 @@ def serve(
         return 0
 
     status = catching(work)
-    was_stopped = status > 128
-    if was_stopped and not wait_for_threads(_STEP_SECONDS):
+    if not wait_for_threads(_STEP_SECONDS):
         # A library that computes while the interpreter ends would abort the process.
         with suppress(OSError):
             sys.stdout.flush()

@@ -27,7 +27,7 @@ from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.processor import sums_overflow
 from manyheads.inference.runtime import Runtime
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
-from manyheads.inference.trust import scope_file, store_calibration
+from manyheads.inference.trust import store_calibration
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -59,7 +59,6 @@ __all__ = [
     "predictor_of_folder",
     "read_trust",
     "report_name",
-    "scope_file",
     "single_batch_backend",
     "store_calibration",
     "sums_overflow",

@@ -80,21 +80,29 @@ def store_calibration(
         ModelError: the folder holds another model by now or none, or its manifest is damaged.
         StorageError: a file cannot be written; the model in the folder stays intact.
     """
-    earlier = [name for name in model.files if _SCOPE_FILES.fullmatch(name)]
     if scope is None:
-        add_files(model, {}, remove=earlier, calibration=change)
+        add_files(model, {}, remove=_scope_files, calibration=change)
         return
     tensors = {name: getattr(scope, name).astype(np.float32) for name in _VECTORS}
     packed = safetensors_numpy.save(tensors)
     file = f"scope-{sha256(packed)[:8]}.safetensors"
     entry = {"task": scope.task, "source": source, "unknown": unknown, "file": file}
     add_files(
-        model, {file: packed}, remove=earlier,
+        model, {file: packed}, remove=_scope_files,
         calibration=lambda known: {**change(known), "scope": entry},
     )  # fmt: skip
 
 
-def scope_file(manifest: Manifest) -> str:
+def _scope_files(manifest: Manifest) -> list[str]:
+    """Return the scope files that a model has, and those in its folder that no manifest lists.
+
+    A calibration that was stopped before it wrote the manifest leaves one of the latter.
+    """
+    names = {*manifest.files, *(path.name for path in manifest.folder.glob("scope*"))}
+    return sorted(filter(_SCOPE_FILES.fullmatch, names))
+
+
+def _scope_file(manifest: Manifest) -> str:
     """Return the name of the file of a model's scope.
 
     Raises:
@@ -120,7 +128,7 @@ def read_scope(manifest: Manifest, specs: Sequence[TaskSpec]) -> Scope | None:
     spec = next((s for s in specs if s.name == stored.get("task")), None)
     if spec is None or not kind_of(spec.kind).scopes:
         raise _refused(f"a scope by the task {shorten(stored.get('task'))}", where)
-    file = scope_file(manifest)
+    file = _scope_file(manifest)
     try:
         found = safetensors_numpy.load(manifest.read(file, _MOST_BYTES))
     except (SafetensorError, KeyError, ValueError) as error:

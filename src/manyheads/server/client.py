@@ -161,7 +161,9 @@ class Client:
             for start, part in self._parts(texts)
         ]
         found = [
-            one if "text" in one else {**one, "error": _moved(one["error"], start)}
+            {**one, "error": _moved(one["error"], start)}
+            if "error" in one and "text" not in one
+            else one
             for start, answer in answers
             for one in answer["predictions"]
         ]

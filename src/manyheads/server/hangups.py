@@ -1,4 +1,4 @@
-"""SIGHUP: models are loaded again on a thread of their own, one signal after the other."""
+"""SIGHUP: keys and models are loaded again, each on a thread of their own."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from manyheads.server.scheduling import RELOAD_NAME
 
 
 class Hangups:
-    """Calls a function after each SIGHUP, on another thread.
+    """Calls functions after each SIGHUP, each on a thread of its own.
 
     As a context, it catches the signal from its beginning, on the main thread, where alone Python
-    delivers signals. `start` then calls the function for those that were received before it, too.
+    delivers signals. `start` then calls a function for those that were received before it, too.
     """
 
     def __init__(self) -> None:
-        # A signal may interrupt its `put`, which then runs a second time; no lock allows that.
-        self._received: SimpleQueue[bool] = SimpleQueue()
-        """True for a signal, False for the end."""
+        self._was_received = False
+        self._queues: list[SimpleQueue[bool]] = []
+        """One per function, with True for a signal and False for the end."""
         self._catches = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Hangups:
         if self._catches:
-            self._previous = signal.signal(signal.SIGHUP, lambda *_: self._received.put(True))
+            self._previous = signal.signal(signal.SIGHUP, self._receive)
         return self
 
     def __exit__(
@@ -37,20 +37,32 @@ class Hangups:
     ) -> None:
         if self._catches:
             signal.signal(signal.SIGHUP, self._previous)
-        self._received.put(False)
+        for queue in self._queues:
+            queue.put(False)
 
     def start(self, work: Callable[[], object]) -> None:
         """Begin to call a function; it raises nothing."""
+        queue: SimpleQueue[bool] = SimpleQueue()
+        self._queues.append(queue)
+        if self._was_received:
+            queue.put(True)
 
         def run() -> None:
-            while self._wait():
+            while _wait(queue):
                 work()
 
         threading.Thread(target=run, name=RELOAD_NAME, daemon=True).start()
 
-    def _wait(self) -> bool:
-        """Wait for a signal; return False at the end. Several signals count as one."""
-        received = self._received.get()
-        while received and not self._received.empty():
-            received = self._received.get()
-        return received
+    def _receive(self, *_: object) -> None:
+        self._was_received = True
+        for queue in self._queues:
+            # Another signal may interrupt this `put`; a lock would not allow that.
+            queue.put(True)
+
+
+def _wait(queue: SimpleQueue[bool]) -> bool:
+    """Wait for a signal; return False at the end. Several signals count as one."""
+    received = queue.get()
+    while received and not queue.empty():
+        received = queue.get()
+    return received

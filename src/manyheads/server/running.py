@@ -30,8 +30,8 @@ _SWITCH_SECONDS = 0.0005
 def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: Any) -> None:
     """Serve models until SIGTERM or Ctrl-C, then finish the accepted requests.
 
-    SIGHUP reads the file of keys and loads every model's files again; while the server starts, it
-    does so once the models are loaded.
+    SIGHUP reads the file of keys and loads every model's files again, side by side; while the
+    server starts, it does so once the models are loaded.
 
     In a notebook, interrupt the kernel to stop the server.
 
@@ -52,7 +52,9 @@ def serve(*models: StrPath, report: Callable[[str], None] = print, **settings: A
     with bind_socket(chosen) as listening, Hangups() as hangups:
         app = create_app(named, chosen)
         service: Service = app.state.service
-        hangups.start(lambda: reload_all(service))
+        # Withdrawn keys do not wait for models, which may take long to load.
+        hangups.start(lambda: read_keys(service))
+        hangups.start(lambda: reload_models(service))
         try:
             # From here on, clients can connect; the first requests wait until the loop runs.
             with _explained(chosen):
@@ -86,8 +88,8 @@ def _run(server: Server, listening: socket.socket) -> None:
         thread.join()
 
 
-def reload_all(service: Service) -> None:
-    """Read the file of keys and load all models again, and log the outcome."""
+def read_keys(service: Service) -> None:
+    """Read the file of keys again, if there is one, and log the outcome."""
     if (file := service.keys.file) is not None:
         try:
             service.keys.read_again()
@@ -96,6 +98,10 @@ def reload_all(service: Service) -> None:
         else:
             fields = {"file": str(file), "keys": len(service.keys)}
             logger.info("keys read", extra={"fields": fields})
+
+
+def reload_models(service: Service) -> None:
+    """Load all models again, and log the outcome."""
     for name in service.registry.names:
         of_model = {"model": name}
         try:

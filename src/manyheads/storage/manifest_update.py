@@ -42,7 +42,7 @@ Change = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 def add_files(
     model: Manifest,
     add: Mapping[str, Path | bytes],
-    remove: Iterable[str] = (),
+    remove: Iterable[str] | Callable[[Manifest], Iterable[str]] = (),
     calibration: Change | None = None,
 ) -> dict[str, StoredFile]:
     """Add files to a model, and remove others. Other writers of the folder wait.
@@ -51,7 +51,8 @@ def add_files(
         model: the manifest of the model that the files belong to.
         add: the contents or a file to copy, by name in the folder, such as `onnx/model.onnx`.
             Existing files of these names are replaced.
-        remove: files to remove, if they exist.
+        remove: files to remove, if they exist; or a function that returns them, given the manifest
+            that the folder has by now.
         calibration: changes the calibration together with the list of files.
 
     Returns:
@@ -61,12 +62,14 @@ def add_files(
         ModelError: the folder holds another model by now or none, or its manifest is damaged.
         StorageError: a file cannot be written; the model in the folder stays intact.
     """
-    root, gone = model.folder, [name for name in remove if name not in add]
-    for name in (*add, *gone):
-        inside(root, name)
-        if name in OWN_FILES:
-            raise ValueError(f"{name} is the model's own and cannot be added or removed")
+    root = model.folder
     with _locked(model) as manifest:
+        stale = remove(manifest) if callable(remove) else remove
+        gone = [name for name in stale if name not in add]
+        for name in (*add, *gone):
+            inside(root, name)
+            if name in OWN_FILES:
+                raise ValueError(f"{name} is the model's own and cannot be added or removed")
         replaced = [
             name
             for name, contents in add.items()

@@ -118,7 +118,7 @@ class FieldValues:
     @property
     def is_paired(self) -> bool:
         """Whether the values are about two texts, as in most records; the others are faulty."""
-        return 0 < self.records <= 2 * self.paired
+        return self.records < 2 * self.paired
 
     @property
     def is_few(self) -> bool:
