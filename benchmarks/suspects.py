@@ -70,7 +70,7 @@ def main() -> None:
         source = str(arguments.data / path)
         label_sets = discover_labels(config.tasks, [source])
         records = list(read_records(source, config.tasks, label_sets))[::step]
-        heads = FrozenHeads(records, config.tasks, label_sets, config)
+        heads = FrozenHeads(records, config.tasks, label_sets, config, keeps_layers=True)
         began = time.process_time()
         heads.sentences()
         print(f"{name}: encoder {time.process_time() - began:.0f} s", flush=True)

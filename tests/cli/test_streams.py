@@ -16,6 +16,8 @@ import pytest
 from command_line import Give, Run, python
 from fake_predictor import FakePredictor
 from manyheads.cli.conversation import EXAMPLES
+from manyheads.storage import read_manifest
+from training_setup import config, sentences, write_records
 
 # Prediction in a process of its own, with a predictor that needs no model.
 FAKE = f"""
@@ -171,6 +173,27 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_quietly() -> None:
         err = writer.stderr.read()
         assert writer.wait(timeout=300) == 141
     assert err == ""
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_reader_that_closes_the_pipe_stops_training_as_ctrl_c_does(
+    tmp_path: Path, epochs: int
+) -> None:
+    for name, count in (("train", 14), ("valid", 60)):
+        write_records(tmp_path / f"{name}.jsonl", sentences(count, count))
+    made = config(tmp_path, tasks={"label": {"kind": "classification"}}, num_epochs=epochs)
+    settings = json.dumps(made.model_dump(mode="json", exclude_unset=True))
+    (tmp_path / "config.yaml").write_text(settings, encoding="utf-8")
+    script = "import sys; from manyheads.cli import main; sys.exit(main(sys.argv[1:]))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = python(script, "train", str(tmp_path / "config.yaml"), stdout=writing)
+    os.close(writing)
+    assert done.returncode == 141, done.stderr
+    continues = "mtl_epoch1.pt is saved. Continue with --resume." in done.stderr
+    is_calibrated = "tasks" in read_manifest(Path(made.save_dir) / "best").calibration
+    # All epochs are done: what follows them is done as well.
+    assert (continues, is_calibrated) == ((False, True) if epochs == 1 else (True, False))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

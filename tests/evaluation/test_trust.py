@@ -441,3 +441,10 @@ def test_a_pickle_or_copy_of_a_model_loads_it_again_from_its_folder(
         assert (found == loaded.predict_proba(["mary lives in paris"], "classification")).all()
     with pytest.raises(RequestError, match="runs a model in memory, and cannot be pickled"):
         pickle.dumps(loaded.predictor)
+
+
+def test_a_pickle_of_a_model_names_nothing_of_the_code_that_runs_it(model: Path) -> None:
+    loaded = manyheads.load(model, backend="torch", threads=1, batch_tokens=512)
+    pickled = pickle.dumps(loaded)
+    assert b"manyheads.inference" not in pickled
+    assert pickle.loads(pickled).predictor._limits == loaded.predictor._limits

@@ -18,23 +18,29 @@ from torch.nn import functional
 from manyheads.api import evaluate, load
 from manyheads.cli import main
 from manyheads.config import TaskConfig, load_config
+from manyheads.data.records import Record
 from manyheads.errors import ConfigError, DataError, ModelError, shorten
 from manyheads.exporting import export_model
 from manyheads.inference.ray.tables import result_columns, result_schema
 from manyheads.modeling import EncoderShape, Features, Head
+from manyheads.modeling.heads import TaggingHead, head_class
+from manyheads.modeling.heads.layer_mix import TokenReader
 from manyheads.tasks import (
     FieldValues,
     Kind,
     LabelSet,
     Prediction,
     Result,
+    TagSet,
     TaskSpec,
     kind_of,
     register_kind,
 )
 from manyheads.tasks.kinds import UNLABELLED, RawRecord, ReadLabel, ReadText, Settings, registry
+from manyheads.tasks.kinds.tagging import Tagging
 from manyheads.tasks.metrics import spearman
 from manyheads.tasks.suspicion import Suspicion, class_suspicion
+from manyheads.training.frozen_heads import FrozenHeads
 from manyheads.training.suspects import find_suspects
 from training_setup import PLACES, config, run, sentences, write_records
 
@@ -222,6 +228,30 @@ class WordClasses(Kind):
         raise NotImplementedError
 
 
+class PlainTagger(TaggingHead):  # type: ignore[misc]
+    """A tagger with a constructor of its own."""
+
+    kind = "plain_tags"
+
+    def __init__(self, labels: TagSet, encoder: EncoderShape) -> None:
+        size = encoder.hidden_size
+        super().__init__(labels, TokenReader(None), None, hidden_size=size, crf=None, dropout=0.1)
+
+    @classmethod
+    def from_config(
+        cls, config: TaskConfig, labels: LabelSet, encoder: EncoderShape
+    ) -> PlainTagger:
+        assert isinstance(labels, TagSet)
+        return cls(labels, encoder)
+
+
+class PlainTags(Tagging):
+    """Tags, by such a head."""
+
+    name = "plain_tags"
+    head = PlainTagger
+
+
 TASKS = {"stars": {"kind": "stars"}, "intent": {"kind": "classification"}}
 
 
@@ -339,6 +369,30 @@ def test_labels_of_words_that_are_no_tags_are_checked(tmp_path: Path) -> None:
     tasks = {"classes": {"kind": "word_classes"}}
     found = find_suspects(str(path), config(tmp_path, tasks=tasks), count=3)
     assert (8, wrong[0]) in [(one.record, one.given) for one in found]
+
+
+def test_a_curve_keeps_one_layer_of_words_whose_head_reads_one(tmp_path: Path) -> None:
+    records = [Record("john lives in york", None, {"classes": ("other",) * 4}, "")]
+    made = config(tmp_path, tasks={"classes": {"kind": "word_classes"}})
+    labels = {"classes": LabelSet(("entity", "other"))}
+    for keeps_layers, layers in ((False, [2]), (True, [0, 1, 2])):
+        heads = FrozenHeads(records, made.tasks, labels, made, keeps_layers=keeps_layers)
+        assert list(heads.cache.training_batch(0, heads.rows).states) == layers
+
+
+def test_labels_of_a_kind_derived_from_tagging_are_checked_whatever_makes_its_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
+    register_kind(PlainTags)
+    records = sentences(60, 3, fields=("ner",))
+    path = write_records(tmp_path / "train.jsonl", records)
+    tasks = {"ner": {"kind": "plain_tags", "field": "ner"}}
+    assert find_suspects(str(path), config(tmp_path, tasks=tasks), count=3).records == 60
+    made = head_class("plain_tags").for_frozen_encoder(
+        TaskConfig(kind="plain_tags"), TagSet(("O", "B-PER", "I-PER")), EncoderShape(8, 2)
+    )
+    assert made.spec("ner").kind == "plain_tags"
 
 
 def test_a_kind_that_checks_labels_names_them() -> None:

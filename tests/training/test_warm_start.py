@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from manyheads.errors import ConfigError, ManyheadsError, RequestError
 from manyheads.evaluation import evaluate
 from manyheads.inference import Predictor
 from manyheads.inference.backends.pytorch import load_trained
-from manyheads.modeling import epoch_path, load_checkpoint
+from manyheads.modeling import epoch_path, load_checkpoint, save_checkpoint
 from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.storage import change_calibration, read_manifest
 from manyheads.training import train
@@ -170,22 +171,45 @@ def test_a_run_from_a_trained_model_is_resumed_without_that_model(
               resume=True)  # fmt: skip
 
 
+CALIBRATION = {
+    "ece_before": 0.2, "ece": 0.1, "source": "mine",
+    "scores": {"method": "temperature", "temperature": 2.0},
+}  # fmt: skip
+
+
 def test_a_resumed_run_keeps_the_calibrations_that_it_began_with(
     trained: Path, tmp_path: Path
 ) -> None:
     source = Path(shutil.copytree(trained / "saved/best", tmp_path / "source"))
-    calibration = {
-        "ece_before": 0.2, "ece": 0.1, "source": "mine",
-        "scores": {"method": "temperature", "temperature": 2.0},
-    }  # fmt: skip
-    change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": calibration}})
+    change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": CALIBRATION}})
     own = going_on(trained, tmp_path, init_from=str(source), freeze="encoder", num_epochs=2)
     with pytest.raises(Killed):
         train(own, reporter=Spy(stop_at(prepared(own).total_steps // 2 + 1)))
-    other = {**calibration, "scores": {"method": "temperature", "temperature": 9.0}}
+    other = {**CALIBRATION, "scores": {"method": "temperature", "temperature": 9.0}}
     change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": other}})
     result = train(own, resume=True)
-    assert read_manifest(result.best).calibration["tasks"]["intent"] == calibration
+    assert read_manifest(result.best).calibration["tasks"]["intent"] == CALIBRATION
+
+
+def test_a_resumed_run_of_an_earlier_version_keeps_the_calibrations_of_its_model(
+    trained: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(trained / "saved/best", tmp_path / "source"))
+    change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": CALIBRATION}})
+    own = going_on(trained, tmp_path, init_from=str(source), freeze="encoder", num_epochs=2)
+    with pytest.raises(Killed):
+        train(own, reporter=Spy(stop_at(prepared(own).total_steps // 2 + 1)))
+    path = epoch_path(own.save_dir, 1)
+    contents = load_checkpoint(path)
+    state = {k: v for k, v in contents.training.items() if k != "carried_calibrations"}
+    assert len(state) < len(contents.training)
+    save_checkpoint(path, replace(contents, training=state))
+    gone = own.model_copy(update={"save_dir": str(tmp_path / "gone")})
+    shutil.copytree(own.save_dir, gone.save_dir)
+    for run, kept in ((own, {"intent": CALIBRATION}), (gone, {})):
+        found = read_manifest(train(run, resume=True).best).calibration["tasks"]
+        assert {name: found[name] for name in ("intent", "ner") if name in found} == kept
+        shutil.rmtree(source, ignore_errors=True)
 
 
 def test_carried_tasks_are_evaluated_and_carried_again(trained: Path, tmp_path: Path) -> None:

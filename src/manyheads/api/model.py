@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from manyheads.api.arguments import warn
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
-from manyheads.config import kept_threads
+from manyheads.config import BATCH_TOKENS, kept_threads
 from manyheads.data.readers import Layout, have_fields
 from manyheads.errors import RequestError, listing, refuse_one_name, shorten
-from manyheads.inference import LoadedModel, Predictor, Text, WhenEmpty, embed_texts, read_trust
+from manyheads.inference import (
+    LoadedModel,
+    Predictor,
+    Runtime,
+    Text,
+    WhenEmpty,
+    embed_texts,
+    load_model,
+    read_trust,
+)
 from manyheads.storage import StrPath
 from manyheads.tasks import Prediction, TaskSpec
 from manyheads.tasks.html import table
@@ -29,6 +38,21 @@ if TYPE_CHECKING:
     from manyheads.training import AddedLabels, TrainResult
 
 _LABELS_SHOWN = 8
+
+
+def load_again(
+    model: StrPath,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> LoadedModel:
+    """Load a model with the options of `manyheads.load`.
+
+    A pickle of a `Model` holds a call of this function, which therefore takes plain values alone.
+    """
+    return load_model(model, Runtime(backend, device, threads, batch_tokens))
 
 
 class Model:

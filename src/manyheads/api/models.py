@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from manyheads.api.arguments import messages, optional_data, refuse_unused
 from manyheads.api.description import Description, describe
-from manyheads.api.model import Model
+from manyheads.api.model import Model, load_again
 from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
 from manyheads.api.texts import EmptyTexts
 from manyheads.config import BATCH_TOKENS, restored_threads
 from manyheads.data.readers import Layout
 from manyheads.errors import RequestError, shorten
-from manyheads.inference import Runtime, load_model
+from manyheads.inference import Runtime
 from manyheads.storage import StrPath
 
 if TYPE_CHECKING:
@@ -47,13 +47,12 @@ def load(
         ModelError: there is no such model, or it is damaged.
         RequestError: the backend or device is unknown or not available.
     """
-    return _load(model, Runtime(backend, device, threads, batch_tokens))
-
-
-def _load(model: StrPath, runtime: Runtime) -> Model:
-    loaded = load_model(model, runtime)
+    options: dict[str, Any] = {
+        "backend": backend, "device": device, "threads": threads, "batch_tokens": batch_tokens,
+    }  # fmt: skip
+    loaded = load_again(model, **options)
     # The path, not `model`: a name on the hub may be another model later.
-    return Model(partial(load_model, Path(loaded.path).absolute(), runtime), loaded)
+    return Model(partial(load_again, Path(loaded.path).absolute(), **options), loaded)
 
 
 @restored_threads()
@@ -121,7 +120,6 @@ def predict(
         )
     answers: dict[str, Any] = {"embed": embed, "tasks": tasks, "when_empty": when_empty}
     scoring: dict[str, Any] = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
-    runtime = Runtime(backend, device, threads, batch_tokens)
     if engine not in ("local", "ray"):
         raise RequestError(f"the engine is {shorten(engine)}", expected="local or ray")
     if engine == "ray":
@@ -134,7 +132,7 @@ def predict(
             unsupported=[f"`{name}`" for name, value in others.items() if value],
             input_format=None if layout is None else layout.format, embed=embed, tasks=tasks,
             when_empty=EmptyTexts.named(when_empty), workers=workers, address=ray_address,
-            progress=progress, runtime=runtime,
+            progress=progress, runtime=Runtime(backend, device, threads, batch_tokens),
         )  # fmt: skip
     refuse_ray_options(workers, ray_address)
     if file is None:
@@ -147,7 +145,7 @@ def predict(
             {"text": text != "text"}, "with a file",
             expected="a DataFrame; `layout` names the fields of a file",
         )  # fmt: skip
-    loaded = _load(model, runtime)
+    loaded = load(model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens)
     if file is None:
         return loaded.predict(texts, text=text, **answers, **scoring)
     return loaded.predict_file(

@@ -21,7 +21,7 @@ from manyheads.api.arguments import (
     warn,
     with_layout,
 )
-from manyheads.api.model import ExtendedModel, TrainedModel
+from manyheads.api.model import ExtendedModel, TrainedModel, load_again
 from manyheads.config import Config, load_config
 from manyheads.data.demo import SETTINGS as DEMO
 from manyheads.data.readers import Layout, are_records
@@ -253,7 +253,6 @@ def add_label(
     Raises:
         ManyheadsError: the model, a file or the folder cannot be used, or no label is new.
     """
-    from manyheads.inference import Runtime, load_model
     from manyheads.training import add_label as verb
 
     with ExitStack() as named:
@@ -269,8 +268,7 @@ def add_label(
             report=messages("add-label", progress),
             warn=warn,
         )
-    runtime = Runtime(threads=threads)
-    return ExtendedModel(result, partial(load_model, result.path.absolute(), runtime))
+    return ExtendedModel(result, partial(load_again, result.path.absolute(), threads=threads))
 
 
 def compare(
@@ -425,7 +423,6 @@ def run(
     # rich draws a number when it is imported.
     state = random.getstate()
     from manyheads.api.progress import Calling, progress_of
-    from manyheads.inference import Runtime, load_model
     from manyheads.training import Reporter
     from manyheads.training import train as verb
 
@@ -439,5 +436,5 @@ def run(
         result = verb(config, resume=resume, overwrite=overwrite, reporter=calling)
     finally:
         shown.end()
-    runtime = Runtime(threads=config.threads)
-    return TrainedModel(result, partial(load_model, result.best.absolute(), runtime))
+    loader = partial(load_again, result.best.absolute(), threads=config.threads)
+    return TrainedModel(result, loader)

@@ -85,8 +85,14 @@ class _Reads:
     """Whether the sentence vector is read."""
 
     @classmethod
-    def by(cls, model: MultiTaskModel, depth: int) -> _Reads:
-        """Determine what is read above a frozen depth (see `freezing.frozen_depth`)."""
+    def by(cls, model: MultiTaskModel, depth: int, keeps_layers: bool) -> _Reads:
+        """Determine what is read above a frozen depth (see `freezing.frozen_depth`).
+
+        Args:
+            model: the model.
+            depth: how much of the encoder is frozen.
+            keeps_layers: see `ActivationCache`.
+        """
         last = model.encoder.shape.num_layers
         heads = [model.head(task) for task in model.heads]
         mixes = any(head.reads_all_layers for head in heads)
@@ -98,7 +104,10 @@ class _Reads:
             states = tuple(range(own.reads + 1)) if mixes else (own.reads,)
             return cls(states, mixes, False, True)
         reads = {head.reads for head in heads}
-        states = tuple(range(last + 1)) if mixes else (last,) if reads - {"sentence"} else ()
+        if mixes or keeps_layers:
+            states = tuple(range(last + 1))
+        else:
+            states = (last,) if reads - {"sentence"} else ()
         return cls(states, mixes, "tokens" not in reads, True)
 
 
@@ -252,6 +261,8 @@ class ActivationCache:
         depth: how much of the encoder is frozen (see `freezing.frozen_depth`).
         compute: how the encoder runs in training; in evaluation it is float32.
         limit: bytes to hold in memory.
+        keeps_layers: whether the hidden states of all layers of a frozen encoder are kept, for
+            readers of `training_batch`, even if no head mixes them.
 
     Raises:
         ModelError: the layers above the frozen ones cannot run by themselves.
@@ -264,10 +275,12 @@ class ActivationCache:
         depth: int,
         compute: Compute,
         limit: int,
+        *,
+        keeps_layers: bool = False,
     ) -> None:
         self.model, self._datasets, self._depth, self._compute = model, datasets, depth, compute
         self._memory = _Memory(limit)
-        self._reads = reads = _Reads.by(model, depth)
+        self._reads = reads = _Reads.by(model, depth, keeps_layers)
         self._upper: UpperLayers | None = None
         if depth <= model.encoder.shape.num_layers:
             self._upper = UpperLayers(model.encoder.backbone, depth - 1)

@@ -74,6 +74,7 @@ class FrozenHeads:
         tasks: their tasks, with the options of their heads.
         label_sets: each task's labels.
         config: encoder and machine settings.
+        keeps_layers: whether the vectors of words are kept of all layers (see `suspects.words`).
 
     Raises:
         DataError: there is no record, or a label is not known.
@@ -86,6 +87,8 @@ class FrozenHeads:
         tasks: Mapping[str, TaskConfig],
         label_sets: Mapping[str, LabelSet],
         config: Config,
+        *,
+        keeps_layers: bool = False,
     ) -> None:
         torch.manual_seed(config.seed)
         encoder = _encoder(config).eval()
@@ -93,10 +96,11 @@ class FrozenHeads:
         self.compute = choose_compute(
             config.device, config.precision, config.threads, encoder.shape.hidden_size
         )
+        per_word = any(kind_of(task.kind).per_word for task in tasks.values())
         self.tokenizer = (
             TextTokenizer.from_json(encoder.tokenizer_json)
             .with_units(units_of(label_sets.values()))
-            .with_word_features(any(kind_of(task.kind).per_word for task in tasks.values()))
+            .with_word_features(per_word)
         )
         self.max_length = min(config.max_length, encoder.max_positions)
         self.data = build_dataset(
@@ -105,7 +109,7 @@ class FrozenHeads:
         self.model = MultiTaskModel(encoder, self._heads()).to(self.compute.device)
         self.cache = ActivationCache(
             self.model, [self.data], encoder.shape.num_layers + 1, self.compute,
-            config.cache_memory << 20,
+            config.cache_memory << 20, keeps_layers=keeps_layers and per_word,
         )  # fmt: skip
         partners = self.data.partners
         seconds = np.zeros(0, np.int64) if partners is None else partners
@@ -183,10 +187,7 @@ class FrozenHeads:
     def _head(self, task: str) -> Head:
         settings = self.tasks[task]
         make = head_class(settings.kind).for_frozen_encoder
-        head = make(settings, self._label_sets[task], self._shape)
-        # All layers of words are kept: suspect labels are told by two of them.
-        head.reads_all_layers |= kind_of(settings.kind).per_word
-        return head
+        return make(settings, self._label_sets[task], self._shape)
 
     def _batches(
         self, places: NDArray[np.int64], generator: np.random.Generator

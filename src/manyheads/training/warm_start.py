@@ -7,7 +7,7 @@ checkpoint and model folder. So adding a task keeps all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from manyheads.config import (
 )
 from manyheads.config import WarmStart as WarmStartRole
 from manyheads.data.readers import Layout
-from manyheads.errors import ConfigError, RequestError, listing, nearest
+from manyheads.errors import ConfigError, ManyheadsError, RequestError, listing, nearest
 from manyheads.inference.backends.pytorch import TrainedModel, load_trained
 from manyheads.modeling import (
     HEADS,
@@ -38,7 +38,7 @@ from manyheads.modeling import (
     task_specs,
 )
 from manyheads.modeling.heads import Head
-from manyheads.storage import resolve_model
+from manyheads.storage import read_manifest, resolve_model
 from manyheads.tasks import LabelSet, TaskSpec, units_of
 from manyheads.text import Units
 
@@ -154,7 +154,7 @@ class WarmStart:
                     for name, tensor in found.model.items()
                     if name.startswith(tuple(f"{HEADS}{task}." for task in carried))
                 },
-                found.training.get(CALIBRATIONS, {}),
+                _calibrations(found, config, carried),
             ),
         )
 
@@ -190,6 +190,22 @@ class WarmStart:
     def freezes_layers(self, config: Config) -> bool:
         """Return whether the heads' own layers are frozen, because a head that reads them is."""
         return bool(self.carried.tasks) or any(task.frozen for task in config.tasks.values())
+
+
+def _calibrations(
+    found: CheckpointContents, config: Config, carried: Iterable[str]
+) -> Mapping[str, Any]:
+    """Return the calibrations of carried tasks."""
+    if CALIBRATIONS in found.training:
+        kept: Mapping[str, Any] = found.training[CALIBRATIONS]
+        return kept
+    # Checkpoints of earlier versions lack them.
+    try:
+        known = read_manifest(resolve_model(str(config.init_from))).calibration.get("tasks", {})
+    except ManyheadsError:
+        # The run began with a checkpoint, which has none, or the model is gone.
+        return {}
+    return {name: known[name] for name in carried if name in known}
 
 
 def _completed(task: TaskConfig, trained: TaskConfig) -> TaskConfig:

@@ -95,9 +95,12 @@ class TaggingHead(Head):
         """Make a small network on two of the encoder's layers (see `Head.for_frozen_encoder`)."""
         reader = ProbedLayers(encoder)
         size = reader.output_size
-        return cls(
+        # Not `cls`: the head of a derived kind may take other arguments.
+        head = TaggingHead(
             _tags(labels), reader, HiddenLayer(size), hidden_size=size, crf=None, dropout=DROPOUT
         )
+        head.kind = cls.kind  # type: ignore[misc]
+        return head
 
     def logits(self, features: Features) -> Tensor:
         """Return the emissions [B, W, L] float32; those of padding are arbitrary."""

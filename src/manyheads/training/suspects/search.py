@@ -86,7 +86,7 @@ def find_suspects(
     few = _with_few_texts(records, tasks, folding.folds, path)
     tasks = {name: task for name, task in tasks.items() if name not in few}
     label_sets = {name: label_sets[name] for name in tasks}
-    heads = FrozenHeads(records, tasks, label_sets, config)
+    heads = FrozenHeads(records, tasks, label_sets, config, keeps_layers=True)
     made = out_of_fold(heads, records, folding, progress)
     found = suspects_among(records, tasks, with_neighbours(made, heads), config.seed)
     likely = [one for one in found if one.score > 0][:MOST] if count is None else found[:count]
