@@ -433,8 +433,6 @@ class Model:
     def save(self, path: StrPath) -> Path:
         """Write the model to a folder: a copy, or the weights of `module` if they have changed.
 
-        The copy has the files that the model's manifest lists, and its card.
-
         Calibration, thresholds, scope and graphs hold for the weights that they were made from. A
         warning names those that changed weights leave behind.
 

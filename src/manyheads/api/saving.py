@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from manyheads.inference import exported_backends
 from manyheads.storage import (
-    LAYOUT,
     StrPath,
     atomic_folder,
     read_manifest,
@@ -20,21 +19,17 @@ if TYPE_CHECKING:
 
 
 def copy_model(source: Path, target: StrPath) -> None:
-    """Copy a model, whose files are checked first. Other files in its folder are left out.
+    """Copy a model folder, whose files are checked first.
 
     Raises:
         RequestError: the target holds something other than a model.
         ModelError: the source is damaged.
         StorageError: the target cannot be written.
     """
-    manifest = read_manifest(source)
-    manifest.verify()
+    read_manifest(source).verify()
     refuse_other_folder(target)
-    card = [LAYOUT.card] if (source / LAYOUT.card).exists() else []
     with atomic_folder(target) as folder:
-        for name in (*manifest.files, LAYOUT.manifest, *card):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source / name, folder / name)
+        shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def has_weights_of(module: nn.Module, path: Path) -> bool:
