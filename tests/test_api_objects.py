@@ -166,6 +166,11 @@ def test_values_of_numpy_and_missing_ones_are_plain() -> None:
     assert type(row.fields["label"]) is int
 
 
+def test_a_column_of_a_data_set_is_texts(model: manyheads.TrainedModel) -> None:
+    column = datasets.Dataset.from_list([{"text": "is it good"}, {"text": "b"}])["text"]
+    assert [p.text for p in model.predict(column)] == ["is it good", "b"]
+
+
 def test_class_names_of_a_data_set_replace_its_indices() -> None:
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}

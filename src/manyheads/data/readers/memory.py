@@ -38,7 +38,7 @@ def are_records(data: object) -> bool:
         return False
     if isinstance(data, Mapping):
         return _are_columns(data)
-    if _is_frame(data) or _is_arrow(data) or hasattr(data, "features"):
+    if _is_frame(data) or _is_arrow(data) or hasattr(data, "column_names"):
         return True
     if isinstance(data, list | tuple):
         return not data or isinstance(data[0], Mapping) or _is_pair(data[0])
