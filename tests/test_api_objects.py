@@ -388,11 +388,11 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
     records = [{"q": text, "label": "question"} for text in TEXTS]
     forms: dict[str, Any] = {
         "dicts": records,
-        "columns": {"text": TEXTS, "label": ["question"] * len(TEXTS)},
+        "columns": {"q": TEXTS, "label": ["question"] * len(TEXTS)},
         "arrow": pa.Table.from_pylist(records),
         "dataset": datasets.Dataset.from_list(records),
     }
-    found = model.predict(forms[form], text="text" if form == "columns" else "q")
+    found = model.predict(forms[form], text="q")
     assert [one.text for one in found] == list(TEXTS)
     assert [one.results for one in found] == [one.results for one in model.predict(TEXTS)]
     with pytest.raises(
