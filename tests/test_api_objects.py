@@ -166,6 +166,11 @@ def test_values_of_numpy_and_missing_ones_are_plain() -> None:
     assert type(row.fields["label"]) is int
 
 
+def test_a_column_of_a_data_set_is_texts(model: manyheads.TrainedModel) -> None:
+    column = datasets.Dataset.from_list([{"text": "is it good"}, {"text": "b"}])["text"]
+    assert [p.text for p in model.predict(column)] == ["is it good", "b"]
+
+
 def test_class_names_of_a_data_set_replace_its_indices() -> None:
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
@@ -383,11 +388,11 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
     records = [{"q": text, "label": "question"} for text in TEXTS]
     forms: dict[str, Any] = {
         "dicts": records,
-        "columns": {"text": TEXTS, "label": ["question"] * len(TEXTS)},
+        "columns": {"q": TEXTS, "label": ["question"] * len(TEXTS)},
         "arrow": pa.Table.from_pylist(records),
         "dataset": datasets.Dataset.from_list(records),
     }
-    found = model.predict(forms[form], text="text" if form == "columns" else "q")
+    found = model.predict(forms[form], text="q")
     assert [one.text for one in found] == list(TEXTS)
     assert [one.results for one in found] == [one.results for one in model.predict(TEXTS)]
     with pytest.raises(

@@ -129,6 +129,12 @@ def test_sentences_of_words_with_tags_behind_a_bar_are_read(
     )
 
 
+def test_a_word_without_its_tag_behind_a_bar_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.iob"
+    path.write_text("I|O live|O\n" * 3 + "in|O Paris\n" + "in|O Paris|B-LOC\n" * 3)
+    assert "x.iob:4: the token 'Paris'; expected word|TAG or word|POS|TAG" in message(path)
+
+
 def test_a_token_a_line_with_its_tag_behind_a_bar_is_no_sentence_a_line(tmp_path: Path) -> None:
     path = tmp_path / "x.iob"
     path.write_text("Ada|B-PER\nleft|O\n\nBo|B-PER\n")

@@ -471,6 +471,7 @@ def test_a_text_without_words_can_be_refused() -> None:
             [("I am here", "where?")],
             r"text 1: \('I am here', 'where\?'\) is a pair of texts, and the",
         ),
+        ([("hello there", {"entities": []})], "text 1: {'entities': .*} is of the type dict"),
         (
             [{"text": "a"}],
             r"text 1: .* is of the type dict; .* Give its text, such as item\['text'\]",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from manyheads.errors import ModelError
 from manyheads.modeling import Encoder, find_encoder, quiet_loading
@@ -86,6 +87,20 @@ def test_an_encoder_that_reads_padding_is_refused(tmp_path: Path, model_type: st
     folder = write_folder(tmp_path, model_type)
     with pytest.raises(ModelError, match=rf"'{model_type}', whose output .* depends on the pad"):
         Encoder.from_source(find_encoder(str(folder)))
+
+
+@pytest.mark.parametrize("model_type", ["fnet", "convbert", "nystromformer"])
+def test_a_trained_model_whose_encoder_reads_padding_slightly_is_only_warned_of(
+    tmp_path: Path, model_type: str
+) -> None:
+    source = find_encoder(str(write_folder(tmp_path, model_type)))
+    given = (source.config, source.pooling, source.files, load_file(source.weights), "here")
+    if model_type == "fnet":
+        with pytest.raises(ModelError, match="depends on the pad"):
+            Encoder.from_config(*given)
+    else:
+        with pytest.warns(UserWarning, match=f"'{model_type}', whose output .* depends slightly"):
+            Encoder.from_config(*given)
 
 
 @pytest.mark.parametrize("model_type", ["opt", "canine", "nezha"])

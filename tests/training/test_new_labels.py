@@ -17,7 +17,7 @@ import torch
 import manyheads
 from files import write_records
 from manyheads.cli import main
-from manyheads.errors import DataError, ManyheadsError, RequestError
+from manyheads.errors import DataError, ManyheadsError, ModelError, RequestError
 from manyheads.sampling import drawn
 from manyheads.storage import change_calibration, read_manifest
 from manyheads.training import add_label
@@ -179,6 +179,55 @@ def test_an_extended_model_finds_the_data_of_the_run_from_anywhere(
     )
     monkeypatch.chdir(tmp_path)
     assert manyheads.evaluate("b/new", threads=1).evaluation["records"] == 12
+
+
+def test_an_extended_model_finds_linked_data_and_those_of_a_project_that_was_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = settings(
+        tmp_path, tasks={"classification": TASKS["classification"]}, train_file="train.jsonl",
+        valid_file="valid.jsonl", save_dir="run",
+    )  # fmt: skip
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    write_records(project / "train.jsonl", sentences(24, 1, fields=["label"]))
+    write_records(project / "7f2a", sentences(12, 2, fields=["label"]))
+    (project / "valid.jsonl").symlink_to("7f2a")
+    manyheads.train(values, progress=False)
+    manyheads.add_label(
+        "run", "classification", train_file=NEW, save_dir="new", threads=1, progress=False
+    )
+    monkeypatch.chdir(tmp_path)
+    assert manyheads.evaluate("project/new", threads=1).evaluation["records"] == 12
+    shutil.copytree(project, tmp_path / "copy", symlinks=True)
+    for copy in ("copy", "moved"):
+        if copy == "moved":
+            project.rename(tmp_path / copy)
+        found = manyheads.evaluate(f"{copy}/new", threads=1)
+        assert found.data == (str(tmp_path / copy / "valid.jsonl"),)
+
+
+def test_an_extended_model_opens_no_file_that_the_old_one_may_not(tmp_path: Path) -> None:
+    private, foreign = tmp_path / "private", tmp_path / "foreign"
+    private.mkdir()
+    foreign.mkdir()
+    values = settings(
+        foreign, tasks={"classification": TASKS["classification"]}, save_dir=str(foreign / "run"),
+        train_file=str(write_records(foreign / "a.jsonl", sentences(24, 1, fields=["label"]))),
+        valid_file=str(write_records(private / "own.jsonl", sentences(12, 2, fields=["label"]))),
+    )  # fmt: skip
+    manyheads.train(values, progress=False)
+    (tmp_path / "here").mkdir()
+    (foreign / "run").rename(tmp_path / "here/run")
+    with pytest.raises(ModelError, match=r"own\.jsonl"):
+        manyheads.evaluate(tmp_path / "here/run", threads=1)
+    manyheads.add_label(
+        tmp_path / "here/run", "classification", train_file=NEW, kept=records(12, 3), threads=1,
+        save_dir=tmp_path / "here/new", progress=False,
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"own\.jsonl"):
+        manyheads.evaluate(tmp_path / "here/new", threads=1)
 
 
 def test_a_new_label_that_is_spelt_like_another_is_said(

@@ -12,7 +12,7 @@ from manyheads.api.arguments import warn
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.config import BATCH_TOKENS, kept_threads
-from manyheads.data.readers import Layout, have_fields
+from manyheads.data.readers import Layout, have_fields, is_column
 from manyheads.errors import RequestError, listing, refuse_one_name, shorten
 from manyheads.inference import (
     LoadedModel,
@@ -230,7 +230,7 @@ class Model:
         frame, given = is_frame(texts), texts
         if frame:
             given = texts_of(texts, text, self.predictor.pairs)
-        elif have_fields(texts):
+        elif have_fields(texts) or (isinstance(texts, Mapping) and is_column(texts.get(text))):
             from manyheads.api.texts import record_texts
 
             given = record_texts(texts, text, pairs=self.predictor.pairs)

@@ -207,6 +207,9 @@ def record_texts(records: Any, field: str, *, pairs: bool = False) -> list[Text]
         DataError: a record has no text.
     """
     layout = Layout() if field == "text" else Layout(names={field: "text"})
+    if isinstance(records, Mapping) and field in records:
+        # Columns are known by the names of their texts.
+        records, layout = layout.renamed(records), Layout()
     with in_memory(records, "texts") as name:
         return [one.text for one in file_texts(name, layout, EmptyTexts.FLAG, pairs=pairs)]
 

@@ -18,10 +18,11 @@ _FILES = ("train_file", "valid_file", "files")
 
 
 def located(config: Config, model: StrPath) -> Config:
-    """Return a model's configuration that names the data in its run's folder where they are now.
+    """Return a model's configuration that names the data in and beside its run's folder where they
+    are now.
 
-    A run's folder may have been moved or copied since it was trained, and another run may have
-    taken its place.
+    A run's folder may have been moved or copied since it was trained, alone or with the folder that
+    it is in, and another run may have taken its place.
 
     Args:
         config: the configuration that the model was trained with.
@@ -32,27 +33,44 @@ def located(config: Config, model: StrPath) -> Config:
     return config if found == values else stored_config(found)
 
 
-def anchored(config: Config) -> Config:
-    """Return a configuration whose paths of data do not depend on the working directory."""
+def moved_config(config: Config, model: StrPath, save_dir: StrPath) -> Config:
+    """Return a model's configuration for a model made of it that is saved in another folder.
+
+    It names the same data by absolute paths. If some of them may not be opened, it is unchanged,
+    since a model in its own `save_dir` may open whatever its configuration names.
+
+    Args:
+        config: the configuration that the model was trained with.
+        model: the model's folder or checkpoint.
+        save_dir: the folder of the new model.
+    """
+    paths: list[str] = []
 
     def place(path: str) -> str:
-        is_name = is_dataset_name(path) or is_in_memory(path)
-        return path if is_name else os.fspath(Path(path).resolve())
+        if is_dataset_name(path) or is_in_memory(path):
+            return path
+        paths.append(path)
+        # Not resolved: the ending of a symbolic link tells the format.
+        return os.fspath(Path(path).absolute())
 
-    return stored_config(_placed(config.model_dump(exclude_unset=True), place))
+    values = _placed(located(config, model).model_dump(exclude_unset=True), place)
+    if not all(may_open(path, config, model) for path in paths):
+        return config
+    return stored_config({**values, "save_dir": os.fspath(Path(save_dir).resolve())})
 
 
 def locate(values: dict[str, Any], model: StrPath) -> dict[str, Any]:
     """Return the values of a configuration with the paths of `located`."""
     saved = Path(values.get("save_dir") or Config.model_fields["save_dir"].default).absolute()
     run = run_folder(model)
+    if run == saved.resolve():
+        return values
 
     def place(path: str) -> str:
-        if is_dataset_name(path) or not _is_in(path, saved):
+        if is_dataset_name(path) or os.path.relpath(path, saved / "..").startswith(".."):
             return path
-        there = run / Path(path).absolute().relative_to(saved)
-        moved = there != Path(path).resolve() and without_split(os.fspath(there))[0]
-        return os.fspath(there) if moved and Path(moved).exists() else path
+        there = os.path.normpath(run / os.path.relpath(path, saved))
+        return there if Path(without_split(there)[0]).exists() else path
 
     return _placed(values, place)
 

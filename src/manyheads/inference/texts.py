@@ -106,9 +106,10 @@ def _refuse_sentences(tokens: tuple[object, ...], number: int) -> None:
     """Refuse two tokens that are rather a pair of sentences, for a model without a task of pairs.
 
     Raises:
-        RequestError: one of them has white space within it.
+        RequestError: both are strings, and one of them has white space within it.
     """
-    if any(isinstance(token, str) and len(token.split()) > 1 for token in tokens):
+    words = [len(token.split()) for token in tokens if isinstance(token, str)]
+    if len(words) == 2 and max(words) > 1:
         raise RequestError(
             f"{shorten(tokens)} is a pair of texts, and the model has no task of pairs",
             expected="a text: a string, or a list of tokens",

@@ -128,7 +128,7 @@ class Encoder(nn.Module):
             ModelError: `transformers` itself cannot build the configuration, or the weights do not
                 belong to it.
         """
-        shape = _shape(config, len(state), where)
+        shape = _shape(config, len(state), where, is_trained=True)
         check_state(_skeleton(shape, where), state, where)
         encoder = cls(_build(shape, where), pooling, files, reading)
         _try(encoder, where)
@@ -275,7 +275,9 @@ def _pretrained(source: EncoderSource, where: str) -> PreTrainedModel:
     return _as_encoder(backbone, where)
 
 
-def _shape(config: Mapping[str, Any], tensors: int, where: str) -> PreTrainedConfig:
+def _shape(
+    config: Mapping[str, Any], tensors: int, where: str, *, is_trained: bool = False
+) -> PreTrainedConfig:
     """Read a configuration; it may not have more layers than there are stored tensors.
 
     Raises:
@@ -284,7 +286,7 @@ def _shape(config: Mapping[str, Any], tensors: int, where: str) -> PreTrainedCon
     """
     from transformers import AutoConfig
 
-    refuse_other_types(config.get("model_type"), where)
+    refuse_other_types(config.get("model_type"), where, is_trained=is_trained)
     values = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
     try:
         shape = AutoConfig.for_model(str(config.get("model_type")), **values)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import Config, TaskConfig
-from manyheads.data.own_files import anchored, located, training_records
+from manyheads.data.own_files import moved_config, training_records
 from manyheads.data.readers import Layout
 from manyheads.data.records import Record, alike, label_names, read_records
 from manyheads.errors import (
@@ -168,9 +168,7 @@ def add_label(
     with explained(save_dir):
         Path(save_dir).parent.mkdir(parents=True, exist_ok=True)
     # Its data stay with the run of the old model.
-    stored = anchored(located(config, path)).model_copy(
-        update={"save_dir": os.fspath(Path(save_dir).resolve())}
-    )
+    stored = moved_config(config, path, save_dir)
     contents = model_contents(
         extended, stored, trained.max_length, _metrics(trained.manifest, task)
     )

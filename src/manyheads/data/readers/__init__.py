@@ -18,6 +18,7 @@ from manyheads.data.readers.memory import (
     are_splits,
     have_fields,
     in_memory,
+    is_column,
     is_in_memory,
     read_memory,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "are_splits",
     "have_fields",
     "in_memory",
+    "is_column",
     "is_data_file",
     "is_dataset_name",
     "is_in_memory",

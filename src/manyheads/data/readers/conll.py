@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from manyheads.data.readers.row import Row, Source
-from manyheads.data.readers.text_lines import read_lines
+from manyheads.data.readers.text_lines import read_lines, words_of
 from manyheads.errors import DataError, at, counted, listing, option, shorten
 from manyheads.tasks import OUTSIDE, is_prefixed
 
@@ -121,8 +121,7 @@ def _dashed(tag: str) -> str:
 def _split(line: str, tabs: bool) -> list[str]:
     if tabs:
         return [cell.strip(" ") for cell in line.split("\t")]
-    # Not at other white space: a token may hold a no-break space, or be one.
-    return [cell for cell in line.replace("\t", " ").split(" ") if cell]
+    return words_of(line)
 
 
 def _find_columns(source: Source) -> Columns:

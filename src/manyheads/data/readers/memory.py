@@ -38,7 +38,7 @@ def are_records(data: object) -> bool:
         return False
     if isinstance(data, Mapping):
         return _are_columns(data)
-    if _is_frame(data) or _is_arrow(data) or hasattr(data, "features"):
+    if _is_frame(data) or _is_arrow(data) or hasattr(data, "column_names"):
         return True
     if isinstance(data, list | tuple):
         return not data or isinstance(data[0], Mapping) or _is_pair(data[0])
@@ -61,10 +61,11 @@ def are_splits(data: object) -> bool:
 
 def _are_columns(data: Mapping[Any, Any]) -> bool:
     """Return whether a mapping has the values of each field, rather than a configuration's."""
-    return any(name in data for name in _TEXTS) and all(map(_is_column, data.values()))
+    return any(name in data for name in _TEXTS) and all(map(is_column, data.values()))
 
 
-def _is_column(values: object) -> bool:
+def is_column(values: object) -> bool:
+    """Return whether an object is a column of values in a mapping of columns."""
     return isinstance(values, list | tuple) or (
         hasattr(values, "tolist") and getattr(values, "ndim", 0) > 0
     )

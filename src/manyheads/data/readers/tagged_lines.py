@@ -16,13 +16,21 @@ _DOCUMENT = "-DOCSTART-"
 
 
 def is_tagged_lines(head: Head) -> bool:
-    """Return whether all tokens end in a bar and a tag, and a line has several of them."""
-    sentences = [words_of(line) for line in head.lines if not line.startswith(_DOCUMENT)]
-    parts = [token.split(_BAR) for sentence in sentences for token in sentence]
+    """Return whether the first sentence of several tokens and most others have tags behind bars."""
+    lines = [words_of(line) for line in head.lines if not line.startswith(_DOCUMENT)]
+    sentences = [tokens for tokens in lines if tokens]
     # A token a line would be columns separated by bars.
-    return any(len(sentence) > 1 for sentence in sentences) and all(
-        len(part) > 1 and is_entity_tag(part[-1]) for part in parts
+    first = next((tokens for tokens in sentences if len(tokens) > 1), None)
+    return (
+        first is not None
+        and _are_tagged(first)
+        and 2 * sum(map(_are_tagged, sentences)) > len(sentences)
     )
+
+
+def _are_tagged(tokens: list[str]) -> bool:
+    parts = [token.split(_BAR) for token in tokens]
+    return all(len(part) > 1 and is_entity_tag(part[-1]) for part in parts)
 
 
 def read_tagged_lines(source: Source) -> Iterator[Row]:

@@ -78,7 +78,8 @@ def sound_lines(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def words_of(line: str) -> list[str]:
-    """Split at spaces and tabs; other white space, such as a no-break space, belongs to words."""
+    """Split at spaces and tabs; a word may hold other white space, such as a no-break space, or be
+    it."""
     return [part for part in line.replace("\t", " ").split(" ") if part]
 
 

@@ -6,6 +6,8 @@ of parts of other types, are refused by name before any part is constructed.
 
 from __future__ import annotations
 
+import warnings
+
 from manyheads.errors import ModelError, nearest, shorten
 
 _ENCODERS = """
@@ -24,7 +26,8 @@ TEXT_MODELS = frozenset((*_ENCODERS.split(), *_DECODERS.split()))
 """Encoders and decoders of text, by `model_type`."""
 
 # These read padding, so the output for a text depends on the texts beside it in a batch.
-_READ_PADDING = frozenset({"convbert", "fnet", "nystromformer", "yoso"})
+_READ_PADDING_SLIGHTLY = frozenset({"convbert", "nystromformer", "yoso"})
+_READ_PADDING = _READ_PADDING_SLIGHTLY | {"fnet"}
 
 # `transformers` builds these with a decoder; they are refused for that once they are built.
 _ENCODER_DECODERS = frozenset({"bart", "mbart", "mt5", "t5", "umt5"})
@@ -32,12 +35,25 @@ _ENCODER_DECODERS = frozenset({"bart", "mbart", "mt5", "t5", "umt5"})
 _EXPECTED = "an encoder of text such as BERT, DistilBERT, RoBERTa, MPNet or ModernBERT"
 
 
-def refuse_other_types(model_type: object, where: str) -> None:
+def refuse_other_types(model_type: object, where: str, *, is_trained: bool = False) -> None:
     """Refuse a model that is not a text model.
+
+    Args:
+        model_type: as its configuration names it.
+        where: the model, for an error.
+        is_trained: whether it is a trained model's encoder, for which slight effects of padding
+            are a warning only.
 
     Raises:
         ModelError: its `model_type` is not listed here, or it reads padding.
     """
+    if is_trained and model_type in _READ_PADDING_SLIGHTLY:
+        warnings.warn(
+            f"the model type is {shorten(model_type)}, whose output for a text depends slightly on "
+            "the padding, and so on the other texts of a batch. Train again with another encoder.",
+            stacklevel=2,
+        )
+        return
     if model_type in _READ_PADDING:
         raise ModelError(
             f"the model type is {shorten(model_type)}, whose output for a text depends on the "
