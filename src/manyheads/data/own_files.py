@@ -21,8 +21,9 @@ def located(config: Config, model: StrPath) -> Config:
     """Return a model's configuration that names the data in and beside its run's folder where they
     are now.
 
-    A run's folder may have been moved or copied since it was trained, alone or with the folder that
-    it is in, and another run may have taken its place.
+    A run's folder may have been moved or copied since it was trained, and another run may have
+    taken its place. Data that were beside it are looked for there only if they are no longer where
+    they were: in another project, files of the same names would be other data.
 
     Args:
         config: the configuration that the model was trained with.
@@ -68,6 +69,8 @@ def locate(values: dict[str, Any], model: StrPath) -> dict[str, Any]:
 
     def place(path: str) -> str:
         if is_dataset_name(path) or os.path.relpath(path, saved / "..").startswith(".."):
+            return path
+        if not _is_in(path, saved) and Path(without_split(path)[0]).exists():
             return path
         there = os.path.normpath(run / os.path.relpath(path, saved))
         return there if Path(without_split(there)[0]).exists() else path
