@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import io
+import logging
 import shutil
 import socket
 import tempfile
@@ -15,13 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+from safetensors.numpy import load_file, save
 
+from documents import replace_file
 from manyheads.inference import LoadedModel, Runtime, load_model
 from manyheads.server import ServerSettings, create_app
 from manyheads.server.connections import make_server
+from manyheads.server.protection import LogFormatter
 from manyheads.server.running import bind_socket
 from manyheads.text import Batch
 from training_setup import run, sentences, write_records
+
+TEXT = "the weather in London"
 
 
 @cache
@@ -121,3 +129,33 @@ def answer_of(raw: socket.socket) -> bytes:
         assert part, f"the connection ended after {answer!r}"
         answer += part
     return answer
+
+
+def change(model: Path, name: str, part: str) -> None:
+    """Scale the weights of a file whose names contain a part."""
+    weights = load_file(model / name)
+    changed = {k: np.float32(1.5) * v if part in k else v for k, v in weights.items()}
+    replace_file(model, name, save(changed))
+
+
+def predict(client: httpx.Client, text: str = TEXT) -> Any:
+    """Return the server's answer to a text."""
+    response = client.post("/v1/predict", json={"texts": text})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@contextmanager
+def logged(form: str) -> Iterator[io.StringIO]:
+    """Catch the server's log, in one of its formats."""
+    lines, logger = io.StringIO(), logging.getLogger("manyheads.server")
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(LogFormatter(form))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
