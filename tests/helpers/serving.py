@@ -17,10 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-from safetensors.numpy import load_file, save
 
-from documents import replace_file
 from manyheads.inference import LoadedModel, Runtime, load_model
 from manyheads.server import ServerSettings, create_app
 from manyheads.server.connections import make_server
@@ -129,13 +126,6 @@ def answer_of(raw: socket.socket) -> bytes:
         assert part, f"the connection ended after {answer!r}"
         answer += part
     return answer
-
-
-def change(model: Path, name: str, part: str) -> None:
-    """Scale the weights of a file whose names contain a part."""
-    weights = load_file(model / name)
-    changed = {k: np.float32(1.5) * v if part in k else v for k, v in weights.items()}
-    replace_file(model, name, save(changed))
 
 
 def predict(client: httpx.Client, text: str = TEXT) -> Any:

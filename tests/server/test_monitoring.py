@@ -13,8 +13,9 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from documents import scale_weights
 from manyheads.server import running
-from serving import TEXT, Gate, becomes, change, predict, served_model, serving
+from serving import TEXT, Gate, becomes, predict, served_model, serving
 
 
 def test_metrics_show_the_served_version_and_the_results_of_reloads(model: Path) -> None:
@@ -35,7 +36,7 @@ def test_metrics_show_the_served_version_and_the_results_of_reloads(model: Path)
 
         first = served()
         assert shown() == (first, {"replaced": 0, "refused": 0, "failed": 0})
-        change(model, "model.safetensors", "word_embeddings")
+        scale_weights(model, "model.safetensors", "word_embeddings")
         running.reload_models(service)
         assert shown() == (first, {"replaced": 0, "refused": 1, "failed": 0})
         client.post("/v1/models/tiny:reload?allow_new_embedding=true")

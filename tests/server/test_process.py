@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from absent import without
 from manyheads.cli import main
 from manyheads.exporting import export_model
 from manyheads.server import ServerSettings, create_app
@@ -25,22 +26,10 @@ from manyheads.server.connections import make_server
 from server_process import RELOADS, alive_at, lines_of, server_process
 from serving import TEXT, Gate, answer_of, connection, predict, served_model, serving
 
-# Importing one of these fails as in an environment without it.
-BLOCKER = """
-import sys
-from importlib.abc import MetaPathFinder
-class Absent(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in set(ABSENT):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Absent())
+RUN = """
 from manyheads.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-
-
-def without(*packages: str) -> str:
-    return BLOCKER.replace("ABSENT", repr(packages))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="no export on Python 3.10")
@@ -49,7 +38,7 @@ def test_the_command_serves_an_export_without_torch_reloads_and_finishes_on_sigt
 ) -> None:
     data = served_model().parent.parent / "valid.jsonl"
     export_model(model, formats=["float32"], data=data, limit=100, threads=1)
-    script = without("torch", "transformers", "sentence_transformers", "onnx", "sklearn")
+    script = without("torch", "transformers", "sentence_transformers", "onnx", "sklearn") + RUN
     arguments = ["serve", f"exported={model}", "--port", "0", "--threads", "1"]
     with subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -231,7 +220,7 @@ def test_stopping_answers_the_requests_that_were_accepted() -> None:
 
 
 def test_without_the_extra_the_error_names_the_installation() -> None:
-    script = without("fastapi", "uvicorn", "prometheus_client", "httpx", "orjson")
+    script = without("fastapi", "uvicorn", "prometheus_client", "httpx", "orjson") + RUN
     done = subprocess.run(
         [sys.executable, "-c", script, "serve", "model"],
         capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"},

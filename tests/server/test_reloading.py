@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from documents import scale_weights
 from manyheads.errors import ModelError
 from manyheads.inference import LoadedModel, Predictor, Runtime, load_model
 from manyheads.server import registry
 from manyheads.server.settings import make_settings
 from manyheads.text import Batch
-from serving import Gate, becomes, change, logged, predict, served_model, serving
+from serving import Gate, becomes, logged, predict, served_model, serving
 
 
 def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path) -> None:
@@ -31,7 +32,7 @@ def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path
             return seen
 
         asking = [pool.submit(ask) for _ in range(2)]
-        change(model, "heads.safetensors", "weight")
+        scale_weights(model, "heads.safetensors", "weight")
         response = client.post("/v1/models/tiny:reload")
         assert response.status_code == 200, response.text
         new = response.json()["version"]
@@ -45,7 +46,7 @@ def test_a_new_version_replaces_the_old_one_without_losing_a_request(model: Path
 def test_a_version_is_that_of_the_files_that_were_read(model: Path) -> None:
     def load(path: Path, threads: int | None) -> LoadedModel:
         loaded = load_model(path, Runtime(threads=1))
-        change(model, "heads.safetensors", "weight")
+        scale_weights(model, "heads.safetensors", "weight")
         return loaded
 
     with serving(served_model()) as client:
@@ -75,7 +76,7 @@ def test_requests_that_the_old_version_accepted_are_answered_by_it(model: Path) 
         gate.open.clear()
         waiting = pool.submit(predict, client)
         assert gate.entered.acquire(timeout=60)
-        change(model, "heads.safetensors", "weight")
+        scale_weights(model, "heads.safetensors", "weight")
         reloading = threading.Thread(target=client.post, args=("/v1/models/tiny:reload",))
         reloading.start()
         gate.open.set()
@@ -87,7 +88,7 @@ def test_requests_that_the_old_version_accepted_are_answered_by_it(model: Path) 
 def test_a_version_that_embeds_differently_is_refused_unless_allowed(model: Path) -> None:
     with serving(model) as client:
         old = client.get("/v1/models").json()["data"][0]
-        change(model, "model.safetensors", "word_embeddings")
+        scale_weights(model, "model.safetensors", "word_embeddings")
         refused = client.post("/v1/models/tiny:reload")
         assert refused.status_code == 409
         error = refused.json()["error"]
