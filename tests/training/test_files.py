@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import manyheads
+from files import contents_of
 from manyheads.config import TaskConfig, make_config
 from manyheads.data.hold_out import with_parts
 from manyheads.data.own_files import located
@@ -59,23 +60,18 @@ def test_evaluate_scores_the_part_that_was_held_out(trained: Path) -> None:
     assert report.data == (str(trained / "saved/data/valid.jsonl"),)
 
 
-def in_folder(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 def test_a_run_that_does_not_start_leaves_the_one_that_it_was_to_replace(tmp_path: Path) -> None:
     old = write_records(tmp_path / "old.jsonl", sentences(30, 3))
     manyheads.train(old, **fast(tmp_path))
-    before = in_folder(tmp_path / "saved")
+    before = contents_of(tmp_path / "saved")
     new = write_records(tmp_path / "new.jsonl", sentences(30, 4))
     (tmp_path / "none").mkdir()
     settings = fast(tmp_path) | {"model_name": str(tmp_path / "none")}
     with pytest.raises(ModelError):
         manyheads.train(new, overwrite=True, **settings)
-    assert in_folder(tmp_path / "saved") == before
+    assert contents_of(tmp_path / "saved") == before
     manyheads.train(new, overwrite=True, **fast(tmp_path))
-    after = in_folder(tmp_path / "saved")
+    after = contents_of(tmp_path / "saved")
     assert set(after) == set(before)
     assert after["data/train.jsonl"] != before["data/train.jsonl"]
 
@@ -84,7 +80,7 @@ def test_what_a_killed_start_replaced_is_put_back_by_the_next(tmp_path: Path) ->
     old = write_records(tmp_path / "old.jsonl", sentences(30, 3))
     manyheads.train(old, **fast(tmp_path))
     saved = tmp_path / "saved"
-    before = in_folder(saved)
+    before = contents_of(saved)
 
     killed = kept_until_ready(saved, overwrite=True)
     killed.__enter__()
@@ -93,7 +89,7 @@ def test_what_a_killed_start_replaced_is_put_back_by_the_next(tmp_path: Path) ->
         (saved / name).write_text("of the other run")
     with pytest.raises(RunMismatch):
         manyheads.train(old, **fast(tmp_path))
-    assert in_folder(saved) == before
+    assert contents_of(saved) == before
 
 
 def test_a_run_that_was_moved_is_scored_on_the_part_in_its_folder(

@@ -68,20 +68,7 @@ def convert(
             pair of texts.
         RequestError: there is no such tool, or predictions are requested without one.
     """
-    if to not in TOOLS:
-        raise RequestError(
-            f"there is no tool {to!r}{nearest(to, TOOLS)}",
-            expected=f"one of: {listing(TOOLS)}",
-        )
-    if predict is not None and to == "manyheads":
-        raise RequestError(
-            "predictions cannot be written as labels in Manyheads' own format",
-            expected=option(
-                "--to doccano or --to label-studio", '`to="doccano"` or `to="label-studio"`'
-            ),
-            fix=option("`manyheads predict --format jsonl`", "`predict_file`")
-            + " writes predictions.",
-        )
+    _check_tool(to, predicts=predict is not None)
     layout = layout or Layout()
     rows = read_rows(source, layout=layout, on_unread=on_unread)
     refused = RefusedLabels() if warn is not None and to == "manyheads" else None
@@ -108,6 +95,28 @@ def convert(
         if message:
             warn(message)
     return count - is_list
+
+
+def _check_tool(to: str, *, predicts: bool) -> None:
+    """Refuse unknown tools, and predictions where labels are written.
+
+    Raises:
+        RequestError: it is one of these.
+    """
+    if to not in TOOLS:
+        raise RequestError(
+            f"there is no tool {to!r}{nearest(to, TOOLS)}",
+            expected=f"one of: {listing(TOOLS)}",
+        )
+    if predicts and to == "manyheads":
+        raise RequestError(
+            "predictions cannot be written as labels in Manyheads' own format",
+            expected=option(
+                "--to doccano or --to label-studio", '`to="doccano"` or `to="label-studio"`'
+            ),
+            fix=option("`manyheads predict --format jsonl`", "`predict_file`")
+            + " writes predictions.",
+        )
 
 
 def _ours(rows: Iterator[Row], refused: RefusedLabels | None) -> Iterator[bytes]:
