@@ -253,7 +253,7 @@ def test_auto_chooses_epochs_and_a_resumed_run_keeps_them(tmp_path: Path) -> Non
     spy = Spy()
     settings = fast(tmp_path, num_epochs="auto", early_stopping=1, head_learning_rate=0.0)
     result = manyheads.train(path, reporter=spy, **settings, learning_rate=0.0)
-    assert spy.said("Training for 40 epochs at most")
+    assert spy.said("Training for 40 epochs (`num_epochs: auto`)")
     assert len(result.history) == 2
     again = Spy()
     manyheads.train(path, resume=True, reporter=again, save_dir=str(tmp_path / "saved"))

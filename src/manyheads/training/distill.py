@@ -35,9 +35,9 @@ def distill_config(
 
     Tasks, data and all settings are those of the first trained model among the teachers, apart from
     tasks that it inherited itself, whose data it does not name, and settings that the student would
-    not read. A number of epochs that is set is not cut short by the early stopping that `auto`
-    chose for the teacher, data that are set replace those of all tasks, and an encoder other than
-    the one that the teacher started from is not frozen unless that is set.
+    not read. A number of epochs that is set is not cut short by the teacher's `early_stopping`,
+    data that are set replace those of all tasks, and an encoder other than the one that the teacher
+    started from is not frozen unless that is set.
 
     Args:
         teachers: model folders, checkpoints, runs' folders, or files of soft labels.
