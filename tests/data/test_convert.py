@@ -59,6 +59,20 @@ def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
         convert(plain, target, to="doccano")
 
 
+@pytest.mark.parametrize("tool", ["doccano", "label-studio"])
+def test_words_without_a_label_are_counted_for_a_tool(tool: str, tmp_path: Path) -> None:
+    tags: list[list[Any]] = [["O", "B-c", None], ["-", "B-c", -100], [None] * 3, ["O"] * 3]
+    words = ["to", "Oslo", "now"]
+    source = write(tmp_path / "x.jsonl", *({"tokens": words, "ner": one} for one in tags))
+    target = tmp_path / "out.json"
+    unread: dict[str, int] = {}
+    convert(source, target, to=tool, on_unread=unread.update)
+    assert unread == {"marks of words without a label, which are outside entities for a tool": 3}
+    # A text in which no word has a label is not annotated, so predictions can be.
+    rows = read(target, format=tool)
+    assert ["entities" in row for row in rows] == [True, True, False, True]
+
+
 @pytest.mark.parametrize("field", ["label", "labels"])
 def test_a_class_for_a_tool_may_be_in_a_list_or_not(tmp_path: Path, field: str) -> None:
     classes: list[Any] = ["ask", ["ask"], 1, ["a", "b"]]
