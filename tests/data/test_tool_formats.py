@@ -495,6 +495,54 @@ def test_an_entity_of_rasa_may_be_in_a_list_and_lines_without_a_dash_are_counted
     assert 'expected one {"entity": "city"}' in message(path)
 
 
+def test_examples_of_rasa_may_be_a_list_of_texts_and_a_text_may_be_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(
+        "nlu:\n- intent: bye\n  examples:\n  - see you\n"
+        "  - |\n    - so long\n    - to [Oslo](city)\n"
+        "  - text: |\n      - bye\n      ciao\n  - text: |\n      good\n      night\n"
+    )
+    assert [(row.line, row.fields["text"], row.fields["label"]) for row in read_rows(path)] == [
+        (4, "see you", "bye"), (6, "so long", "bye"), (7, "to Oslo", "bye"), (9, "bye", "bye"),
+        (11, "good\nnight", "bye"),
+    ]  # fmt: skip
+    assert unread(path) == {"lines of examples without `-`": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("nlu:\n- intent: a\n  examples: |\n    - x\nnlu:\n- intent: b\n  examples: |\n    - y\n",
+         "nlu.yml:5: the key 'nlu' twice; expected each key once"),
+        ("nlu:\n- intent: a\n  examples: |\n    - x\n  examples: |\n    - y\n",
+         "nlu.yml:5: the key 'examples' twice"),
+        ("nlu:\n- intent: a\n  examples:\n  - text: x\n    text: y\n",
+         "nlu.yml:5: the key 'text' twice"),
+        ("nlu:\n- intent: a\n  examples:\n  - example: x\n",
+         "nlu.yml:4: keys example; expected an example with `text`"),
+        ("nlu:\n- intent: a\n  examples:\n  - [Oslo]\n", "nlu.yml:4: a sequence; expected an exam"),
+        ("nlu:\n- intent: a\n  examples:\n    x: y\n", "nlu.yml:4: a mapping; expected an example"),
+        ("nlu:\n- intent: [a]\n  examples: |\n    - x\n",
+         "nlu.yml:2: a sequence; expected the name of an intent"),
+        ("nlu:\n- hello\n- intent: a\n", "nlu.yml:2: a scalar; expected an intent with `examples`"),
+    ],
+)  # fmt: skip
+def test_what_rasas_yaml_may_not_hold_is_named(tmp_path: Path, content: str, found: str) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(content)
+    assert found in message(path)
+
+
+def test_intents_of_rasa_without_examples_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(
+        "nlu:\n- intent: a\n  example: |\n    - x\n- intent: b\n  examples:\n"
+        "- intent: c\n  examples: |\n    - y\n"
+    )
+    assert read(path) == [{"text": "y", "entities": [], "label": "c"}]
+    assert unread(path) == {"intents without `examples`": 2}
+
+
 def test_words_that_dialogflow_ignores_are_no_entity(tmp_path: Path) -> None:
     path = tmp_path / "fly_usersays_en.json"
     piece = {"text": "please", "meta": "@sys.ignore", "alias": "ignore"}
