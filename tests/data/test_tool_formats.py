@@ -543,6 +543,39 @@ def test_intents_of_rasa_without_examples_are_counted(tmp_path: Path) -> None:
     assert unread(path) == {"intents without `examples`": 2}
 
 
+@pytest.mark.parametrize("heading", ["## bye", "### intent:bye", "## Intent: bye", "##"])
+def test_an_example_under_another_heading_of_rasas_markdown_has_no_intent(
+    tmp_path: Path, heading: str
+) -> None:
+    path = tmp_path / "nlu.md"
+    path.write_text(f"# Talk\n\n## intent:greet\n- hi\n{heading}\n\n## lookup:x\n- a\n")
+    assert [row["text"] for row in read(path)] == ["hi"]
+    path.write_text(f"## intent:greet\n- hi\n\n{heading}\n- see you\n## intent:a\n- b\n")
+    assert (
+        f"nlu.md:5: an example under the heading '{heading}'; expected a heading such as "
+        "`## intent:greet`"
+    ) in message(path)
+    errors: list[DataError] = []
+    rows = list(read_rows(path, on_error=errors.append))
+    assert ([row.fields["label"] for row in rows], len(errors)) == (["greet", "a"], 1)
+    path.write_text("- see you\n## intent:greet\n- hi\n")
+    assert "nlu.md:1: an example before the first section" in message(path)
+
+
+def test_lines_of_rasas_markdown_without_a_dash_are_counted_and_comments_are_none(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "nlu.md"
+    path.write_text(
+        "Talk\n## intent:greet\n- hi\n# - hello\n<!-- more -->\ngood day\n* hey\n-\n"
+        "## lookup:city\ncities.txt\n- Oslo\n"
+    )
+    assert [(row["text"], row["label"]) for row in read(path)] == [
+        ("hi", "greet"), ("hey", "greet"),
+    ]  # fmt: skip
+    assert unread(path) == {"lines of examples without `-`": 1, "sections `lookup`": 1}
+
+
 def test_words_that_dialogflow_ignores_are_no_entity(tmp_path: Path) -> None:
     path = tmp_path / "fly_usersays_en.json"
     piece = {"text": "please", "meta": "@sys.ignore", "alias": "ignore"}
