@@ -8,6 +8,7 @@ import json
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -385,6 +386,18 @@ def test_lists_of_one_class_are_a_class(tmp_path: Path) -> None:
     assert [row["entities"] for row in read(path)] == [
         [{"start": 0, "end": 3, "label": "PER"}], [],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["comments", "relations"])
+def test_a_field_that_doccano_also_has_is_its_own_only_as_a_list(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.jsonl"
+    own: list[Any] = [12, "fine", None]
+    path.write_text(lines([{"text": "a", "label": ["x"], name: value} for value in own]))
+    assert [row[name] for row in read(path)] == own
+    assert unread(path) == {}
+    path.write_text(lines([{"text": "a", "label": ["x"], name: [{"id": 1}] * 2}]))
+    assert read(path) == [{"text": "a", "label": "x"}]
+    assert [*unread(path).values()] == [2]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson"])

@@ -58,9 +58,9 @@ def _has_spans(source: Source) -> bool:
 def _fields(row: Row, source: Source, has_spans: bool) -> dict[str, Any]:
     fields = dict(row.fields)
     for name, what in _UNREAD.items():
-        if fields.get(name):
-            source.pass_over(what, len(fields[name]))
-        fields.pop(name, None)
+        # A field of this name may also be the user's own.
+        if type(fields.get(name)) is list:
+            source.pass_over(what, len(fields.pop(name)))
     spans: list[Any] | None = fields.pop("entities", None)
     classes: list[Any] | None = None
     for key in _CLASSES:
