@@ -429,6 +429,26 @@ def test_entities_of_clu_are_counted_in_the_units_of_the_file(
     assert read(path) == [{"text": "🎉 fly to Oslo", "label": "fly", "entities": [oslo]}]
 
 
+def test_utterances_of_clu_for_training_and_testing_are_chosen_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "clu.json"
+
+    def save(*datasets: str | None) -> None:
+        utterances = [
+            {"text": f"a{i}", "intent": "b"} | ({"dataset": name} if name else {})
+            for i, name in enumerate(datasets)
+        ]
+        path.write_text(
+            json.dumps({"projectFileVersion": "1", "assets": {"utterances": utterances}})
+        )
+
+    save("Train", "Test", None)
+    assert [row["text"] for row in read(f"{path}@Train")] == ["a0", "a2"]
+    assert [row["text"] for row in read(f"{path}@Test")] == ["a1"]
+    assert "clu.json: several splits; expected one of: Train, Test" in message(path)
+    save("Test", "Test")
+    assert len(read(path)) == 2
+
+
 @pytest.mark.parametrize("name", ["luis", "clu"])
 def test_positions_in_utf16_units_become_characters_and_stay_outside_the_text(
     tmp_path: Path, name: str
