@@ -47,6 +47,20 @@ def test_files_written_for_a_tool_are_read_back(
         assert {**row, "entities": entities} == item
 
 
+def test_records_without_entities_keep_their_classes_on_the_way_through_doccano(
+    tmp_path: Path,
+) -> None:
+    items: list[dict[str, Any]] = [
+        {"text": text, "label": "greet", "entities": []} for text in ("hi", "hello")
+    ]
+    target = tmp_path / "x.jsonl"
+    convert(write(tmp_path / "ours.jsonl", *items), target, to="doccano")
+    assert read(target) == items
+    # Entities as objects with `start` are ours, whatever the other fields are called.
+    ours = [{**items[0], "cats": ["a"]}, {"text": "hi", "cats": [], "entities": [SPAN]}]
+    assert read(write(tmp_path / "cats.jsonl", *ours)) == ours
+
+
 def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
     source = write(
         tmp_path / "x.jsonl", {"tokens": ["to", "New", "York"], "ner": ["O", "B-c", "I-c"]}
