@@ -402,6 +402,30 @@ def test_an_exception_while_filling_leaves_the_old_folder(tmp_path: Path) -> Non
     assert names(tmp_path) == ["best"]
 
 
+@pytest.mark.usefixtures("way")
+def test_a_signal_while_the_old_folder_is_removed_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with atomic_folder(tmp_path / "best") as folder:
+        fill(folder, OLD)
+    rmtree = shutil.rmtree
+
+    def interrupted(folder: Path, ignore_errors: bool) -> None:
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
+        rmtree(folder / "inner", ignore_errors=ignore_errors)
+        raise KeyboardInterrupt
+
+    def replace() -> None:
+        with atomic_folder(tmp_path / "best") as folder:
+            fill(folder, NEW)
+            monkeypatch.setattr(shutil, "rmtree", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert contents(tmp_path / "best") == expected(NEW)
+    assert names(tmp_path) == ["best"]
+
+
 @pytest.mark.parametrize("step", ["fsync", "rename"])
 @pytest.mark.usefixtures("way")
 def test_a_failed_folder_is_explained_and_leaves_the_old_one(

@@ -218,9 +218,10 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
             _swap(temporary, target)
             sync_folder(target.parent)
     finally:
-        # After an exchange this is the old folder.
-        shutil.rmtree(temporary, ignore_errors=True)
-        unlock(lock)
+        try:
+            _remove(temporary)  # after an exchange the old folder
+        finally:
+            unlock(lock)
 
 
 def sync_folder(folder: Path) -> None:
@@ -371,7 +372,16 @@ def _swap(temporary: Path, target: Path) -> None:
                 raise
             aside = target.rename(sibling(target, "old"))
             temporary.rename(target)
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that may be gone; a signal in the middle takes effect when it is removed."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _exchange(first: Path, second: Path) -> None:
