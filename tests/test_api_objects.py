@@ -417,6 +417,8 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
         model.predict_file(forms[form])
     with pytest.raises(DataError, match=r"records:texts record 1: neither `text` nor `tokens`"):
         model.predict([{"body": "where is anna ?"}])
+    with pytest.raises(RequestError, match=r"no column 'w'; expected one of: q, label\. Name the"):
+        model.predict(forms["columns"], text="w")
 
 
 def test_reprs_describe_the_objects(model: manyheads.TrainedModel) -> None:
