@@ -339,11 +339,19 @@ def expected(data: bytes) -> dict[str, bytes]:
     return {"inner/file": data, f"only in {data.decode()}": data}
 
 
-@pytest.fixture(params=["exchange", "two renames"])
+class OtherLibrary:
+    """A C library without `renameat2`, as that of macOS."""
+
+    def __init__(self, name: None, *, use_errno: bool) -> None: ...
+
+
+@pytest.fixture(params=["exchange", "two renames", "other library"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The two ways of swapping folders."""
+    """The two ways of swapping folders, and a system that has the second alone."""
     if request.param == "two renames":
         monkeypatch.setattr(atomic, "_exchange", fail_with(errno.EINVAL))
+    if request.param == "other library":
+        monkeypatch.setattr("manyheads.storage.atomic.ctypes.CDLL", OtherLibrary)
     return str(request.param)
 
 
