@@ -26,6 +26,7 @@ from manyheads.data.readers import in_memory
 from manyheads.errors import DataError, RequestError
 from manyheads.evaluation import evaluate
 from manyheads.inference import load_model
+from manyheads.storage import StorageError
 from manyheads.tasks import Entity, TaggingResult
 from training_setup import encoder_folder, run, sentences, without_files, write_records
 
@@ -160,6 +161,22 @@ def test_a_saved_model_is_the_same_and_one_trained_further_has_its_weights(
         model.save(tmp_path / "other")
 
 
+def test_a_copy_of_a_model_has_no_temporary_files_and_is_not_within_it(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    first = manyheads.load(model.save(tmp_path / "first"), threads=1)
+    (tmp_path / "first/.model.safetensors.0123abcd.manyheads-tmp").write_bytes(b"a part")
+    (tmp_path / "first/notes.txt").write_text("mine", encoding="utf-8")
+    copied = {path.name for path in first.save(tmp_path / "second").iterdir()}
+    assert copied == {path.name for path in model.best.iterdir()} | {"notes.txt"}
+    with pytest.raises(RequestError, match=r"first/copy: is within the folder of the model"):
+        first.save(tmp_path / "first/copy")
+    (tmp_path / "first/link.txt").symlink_to("nowhere")
+    with pytest.raises(StorageError, match=r"first/link\.txt: cannot be copied: there is no such"):
+        first.save(tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
 def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
     model: manyheads.TrainedModel,
 ) -> None:
@@ -197,6 +214,8 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
         model.predict_file(forms[form])
     with pytest.raises(DataError, match=r"records:texts record 1: neither `text` nor `tokens`"):
         model.predict([{"body": "where is anna ?"}])
+    with pytest.raises(RequestError, match=r"no column 'w'; expected one of: q, label\. Name the"):
+        model.predict(forms["columns"], text="w")
 
 
 def test_reprs_describe_the_objects(model: manyheads.TrainedModel) -> None:

@@ -130,10 +130,22 @@ def test_sentences_of_words_with_tags_behind_a_bar_are_read(
     )
 
 
-def test_a_word_without_its_tag_behind_a_bar_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "faulty", "word"),
+    [
+        (3, "in|O Paris", "Paris"),
+        (0, "in|O Paris", "Paris"),
+        (0, "in Paris|B-LOC", "in"),
+        (0, "in Paris", "in"),
+    ],
+)
+def test_a_word_without_its_tag_behind_a_bar_is_named(
+    tmp_path: Path, before: int, faulty: str, word: str
+) -> None:
     path = tmp_path / "x.iob"
-    path.write_text("I|O live|O\n" * 3 + "in|O Paris\n" + "in|O Paris|B-LOC\n" * 3)
-    assert "x.iob:4: the token 'Paris'; expected word|TAG or word|POS|TAG" in message(path)
+    path.write_text("I|O live|O\n" * before + f"{faulty}\n" + "in|O Rome|B-LOC\n" * 3)
+    expected = f"x.iob:{before + 1}: the token '{word}'; expected word|TAG or word|POS|TAG"
+    assert expected in message(path)
 
 
 def test_a_token_a_line_with_its_tag_behind_a_bar_is_no_sentence_a_line(tmp_path: Path) -> None:

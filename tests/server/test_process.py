@@ -129,6 +129,17 @@ def test_a_server_that_fails_ends_at_once_where_a_reload_still_computes() -> Non
         assert process.wait(60) == 2
 
 
+def test_a_server_that_fails_does_not_end_a_process_that_serves_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("manyheads.cli.serve.os._exit", ended.append)
+    with serving(served_model()) as client:
+        assert main(["serve", str(tmp_path / "none")]) == 2
+        assert predict(client)
+    assert not ended
+
+
 EARLY = """
 import signal
 

@@ -332,11 +332,19 @@ def expected(data: bytes) -> dict[str, bytes]:
     return {"inner/file": data, f"only in {data.decode()}": data}
 
 
-@pytest.fixture(params=["exchange", "two renames"])
+class OtherLibrary:
+    """A C library without `renameat2`, as that of macOS."""
+
+    def __init__(self, name: None, *, use_errno: bool) -> None: ...
+
+
+@pytest.fixture(params=["exchange", "two renames", "other library"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The two ways of swapping folders."""
+    """The two ways of swapping folders, and a system that has the second alone."""
     if request.param == "two renames":
         monkeypatch.setattr(atomic, "_exchange", fail_with(errno.EINVAL))
+    if request.param == "other library":
+        monkeypatch.setattr("manyheads.storage.atomic.ctypes.CDLL", OtherLibrary)
     return str(request.param)
 
 
@@ -422,7 +430,7 @@ def test_a_signal_while_the_old_folder_is_removed_leaves_nothing_of_it(
 
     with pytest.raises(KeyboardInterrupt):
         replace()
-    assert contents(tmp_path / "best") == expected(NEW)
+    assert contents_of(tmp_path / "best") == expected(NEW)
     assert names(tmp_path) == ["best"]
 
 

@@ -111,6 +111,26 @@ def test_a_run_that_was_moved_is_scored_on_the_part_in_its_folder(
     assert own.valid_file == str(tmp_path / "far/away/data/valid.jsonl")
 
 
+def test_data_of_relative_paths_are_those_beside_the_run_and_not_others_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({
+        "train_file": "train.jsonl", "valid_file": "valid.jsonl", "save_dir": "run",
+        "tasks": {"intent": {"kind": "classification"}},
+    })  # fmt: skip
+    here, other = tmp_path / "here", tmp_path / "here/other"
+    (here / "run").mkdir(parents=True)
+    other.mkdir()
+    for folder in (here, other):
+        for name in ("train.jsonl", "valid.jsonl"):
+            (folder / name).touch()
+    for current, run in ((here, "run"), (other, "../run"), (tmp_path, "here/run")):
+        monkeypatch.chdir(current)
+        own = located(config, run)
+        files = (own.train_file, own.valid_file)
+        assert [Path(str(one)).resolve().parent for one in files] == [here, here]
+
+
 def test_a_configuration_without_validation_data_holds_some_out(tmp_path: Path) -> None:
     path = write_records(tmp_path / "data.jsonl", sentences(30, 3))
     config = tmp_path / "config.yaml"

@@ -13,7 +13,7 @@ from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.config import BATCH_TOKENS, kept_threads
 from manyheads.data.readers import Layout, have_fields, is_column
-from manyheads.errors import RequestError, listing, refuse_one_name, shorten
+from manyheads.errors import RequestError, listing, nearest, refuse_one_name, shorten
 from manyheads.inference import (
     LoadedModel,
     Predictor,
@@ -234,6 +234,12 @@ class Model:
             from manyheads.api.texts import record_texts
 
             given = record_texts(texts, text, pairs=self.predictor.pairs)
+        elif isinstance(texts, Mapping) and text not in texts:
+            raise RequestError(
+                f"there is no column {text!r}{nearest(text, map(str, texts))}",
+                expected=f"one of: {listing(map(str, texts))}",
+                fix="Name the column of texts: text=NAME.",
+            )
         elif text != "text":
             raise RequestError(
                 f"`text` is {shorten(text)}, and the texts have no fields",
