@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from manyheads.evaluation import (
     MeanInterval,
     Ratio,
+    choices_without_folds,
     last_within_chance,
     mean_interval,
     paired_bootstrap,
@@ -185,10 +186,13 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
         # The error of the best counts, and not that of the others.
         ([0.7, 0.64, 0.3], [0.05, 1.0, 1.0], 0),
         ([0.7, 0.3, 0.69, 0.68], [0.01, 0.0, 0.0, 0.0], 2),
+        ([math.nan, 0.5, math.nan], [0.1] * 3, 1),
+        ([-math.inf, math.nan], [0.0] * 2, None),
+        ([], [], None),
     ],
 )
 def test_the_last_score_within_one_standard_error_of_the_best_is_chosen(
-    scores: list[float], errors: list[float], chosen: int
+    scores: list[float], errors: list[float], chosen: int | None
 ) -> None:
     assert last_within_chance(scores, errors) == chosen
 
@@ -204,3 +208,11 @@ def test_a_choice_made_after_each_score_ends_at_that_made_of_all(
         i for i in range(len(pairs)) if last_within_chance(scores[: i + 1], errors[: i + 1]) == i
     ]
     assert kept[-1] == last_within_chance(scores, errors)
+
+
+def test_a_fold_decides_where_the_rule_chooses_another_epoch_without_it() -> None:
+    scores = [[0.9] * 5, [0.89, 0.89, 0.89, 0.89, 0.8]]
+    assert choices_without_folds(scores, [0.02, 0.02], 2) == [4]
+    assert choices_without_folds(scores, [0.0, 0.0], 1) == []
+    assert choices_without_folds(scores, [0.0, 0.0], 2) is None
+    assert choices_without_folds([*scores, None], [0.02] * 3, 2) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,45 @@ def test_of_epochs_that_chance_could_have_put_in_this_order_the_last_is_kept(
     assert {name: epoch_of(path, result.save_dir) for name, path in folders.items()} == {
         "": 4, "classification": 4, "ner": 2
     }  # fmt: skip
+    assert spy.said("Epoch 4 is kept (score 0.8900): epoch 1 (0.9000) is ahead by no more than")
+
+
+def test_a_run_that_stops_early_keeps_the_highest_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_evaluations(monkeypatch, [(0.9, 0.9), (0.9, 0.89), (0.9, 0.9), (0.9, 0.89), (0.9, 0.88)])
+    settings = {"early_stopping": 2, "keep_best_per_task": True}
+    result, spy = run(tmp_path, num_epochs=9, **settings)
+    assert [entry["best"] for entry in spy.history] == [True, False, True]
+    assert (result.best_epoch, epoch_of(result.best_of["ner"], result.save_dir)) == (3, 3)
+    assert not spy.said("is kept")
+
+
+def test_a_score_that_is_no_number_is_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_scores(monkeypatch, [math.nan, 0.5, math.nan])
+    result, _ = run(tmp_path, num_epochs=3)
+    assert (result.best_epoch, result.best_score) == (2, 0.5)
+
+
+def test_only_records_with_a_label_count_for_the_error_of_a_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = sentences(40, 2)
+    for record in given[10:]:
+        del record["ner"]
+    write_records(tmp_path / "valid.jsonl", given)
+    found: list[dict[str, int]] = []
+    evaluate = Run.evaluate
+
+    def seen(self: Run, before_batch: Callable[[], None] = lambda: None) -> Any:
+        found.append(self.validation_counts())
+        return evaluate(self, before_batch)
+
+    monkeypatch.setattr(Run, "evaluate", seen)
+    run(tmp_path)
+    assert found[0] == {"classification": 40, "ner": 10}
 
 
 def test_training_stops_early_without_a_better_epoch(
@@ -76,7 +116,7 @@ def test_training_stops_early_without_a_better_epoch(
     result, spy = run(tmp_path, num_epochs=5, early_stopping=2)
     assert [entry["epoch"] for entry in result.history] == [1, 2, 3, 4]
     assert result.best_epoch == 3
-    assert spy.said("Stopped early: no better model for 2 epochs")
+    assert spy.said("Stopped early: no higher score for 2 epochs")
     spy = Spy()
     train(config(tmp_path, num_epochs=5, early_stopping=2), resume=True, reporter=spy)
     assert spy.said("is finished")

@@ -17,10 +17,10 @@ from manyheads.errors import ConfigError, ModelError, RequestError
 from manyheads.evaluation import in_words
 from manyheads.tasks import Scheme, TaskSpec
 from manyheads.training import distill_config, train
-from manyheads.training.epochs import budget, is_improving
+from manyheads.training.epochs import budget, decide_epochs, is_improving
 from manyheads.training.files import kept_until_ready, run_config
 from manyheads.training.state import RunMismatch
-from training_setup import Spy, encoder_folder, sentences, write_records
+from training_setup import Spy, config, encoder_folder, sentences, write_records
 
 
 def fast(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -278,6 +278,11 @@ def test_auto_chooses_epochs_and_a_resumed_run_keeps_them(tmp_path: Path) -> Non
     again = Spy()
     manyheads.train(path, resume=True, reporter=again, save_dir=str(tmp_path / "saved"))
     assert again.said("is finished; nothing is left to do")
+
+
+def test_auto_does_not_stop_early(tmp_path: Path) -> None:
+    found = decide_epochs(config(tmp_path, num_epochs="auto"), [], 7, print)
+    assert (found.num_epochs, found.early_stopping) == (7, None)
 
 
 def test_resuming_without_a_run_names_the_missing_file(tmp_path: Path) -> None:

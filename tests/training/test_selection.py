@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from manyheads.training.selection import (
     chance,
     main_scores,
     pareto_front,
-    share_error,
+    standard_error,
     trade_off,
 )
 
@@ -78,15 +79,35 @@ def test_the_score_has_the_standard_error_of_its_tasks(
 
 
 def test_the_error_of_a_share_falls_with_the_records_and_is_never_zero() -> None:
-    assert share_error(0.9, 100) == pytest.approx(0.0310, abs=1e-4)
-    assert share_error(0.9, 10_000) == pytest.approx(0.003, abs=1e-4)
+    assert standard_error("f1", 0.9, 100) == pytest.approx(0.0310, abs=1e-4)
+    assert standard_error("f1", 0.9, 10_000) == pytest.approx(0.003, abs=1e-4)
     for end in (0.0, 1.0):
-        assert share_error(end, 100) == pytest.approx(0.00985, abs=1e-4)
+        assert standard_error("accuracy", end, 100) == pytest.approx(0.00985, abs=1e-4)
 
 
-@pytest.mark.parametrize("value", [-0.3, 12.0, float("nan")])
-def test_a_metric_that_is_no_share_has_no_error(value: float) -> None:
-    assert share_error(value, 100) == 0.0
+def test_the_error_of_a_correlation_is_that_of_pearsons() -> None:
+    rows = np.random.default_rng(0).standard_normal((2000, 2, 200))
+    rows[:, 1] = 0.6 * rows[:, 0] + 0.8 * rows[:, 1]
+    found = [float(np.corrcoef(*pair)[0, 1]) for pair in rows]
+    assert standard_error("pearson", 0.6, 200) == pytest.approx(np.std(found), rel=0.05)
+    assert standard_error("spearman", -0.6, 200) == standard_error("pearson", 0.6, 200)
+
+
+@pytest.mark.parametrize("value", [-0.3, 12.0, math.nan, math.inf])
+def test_a_metric_of_unknown_scale_has_no_error(value: float) -> None:
+    assert standard_error("own", value, 100) == 0.0
+    assert standard_error("accuracy", 0.5, 0) == 0.0
+
+
+def test_the_mean_of_equal_scores_is_exactly_their_score() -> None:
+    tasks = {name: {"kind": "classification"} for name in "abcdef"}
+    main = dict.fromkeys(tasks, "accuracy")
+    for score in (1.0, 0.9):
+        found: Any = {name: {"accuracy": score} for name in tasks}
+        whole = Evaluation(tasks=found, frame_accuracy=0.1, records=5)
+        assert best_value(make_config({"tasks": tasks}), whole, main) == pytest.approx(
+            score, abs=2e-16
+        )
 
 
 def points(*pairs: tuple[float, float]) -> list[dict[str, float]]:

@@ -48,7 +48,7 @@ class EpochTable:
         return ["Epochs", *map(self._line, lines)]
 
     def row(self, entry: Mapping[str, Any], speed: float | None = None) -> str:
-        """Return the row of an epoch, marked if it was the best so far.
+        """Return the row of an epoch, marked if its model was kept.
 
         Args:
             entry: `epoch` (counted from 1), `loss` (by task), `metrics` (an `Evaluation`), `score`

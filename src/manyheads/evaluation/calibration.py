@@ -134,8 +134,8 @@ def choices_without_folds(
     if len(known) < len(scores):
         return None
     folds = zip(*known, strict=True)
-    chosen = [last_within_chance(column, errors) + 1 for column in folds]
-    other = [fold for fold, epoch in enumerate(chosen) if epoch != best]
+    chosen = [last_within_chance(column, errors) for column in folds]
+    other = [fold for fold, epoch in enumerate(chosen) if epoch != best - 1]
     return None if len(other) == FOLDS else other
 
 

@@ -213,7 +213,7 @@ def _t_below(t: float, freedom: int) -> float:
     return (1 + within) / 2
 
 
-def last_within_chance(scores: Sequence[float], errors: Sequence[float]) -> int:
+def last_within_chance(scores: Sequence[float], errors: Sequence[float]) -> int | None:
     """Return the index of the last score that is at most one standard error below the best.
 
     The rule of one standard error (Breiman et al. 1984, "Classification and Regression Trees"): of
@@ -221,8 +221,14 @@ def last_within_chance(scores: Sequence[float], errors: Sequence[float]) -> int:
     reasons. The last epochs of a run are: their learning rate has fallen.
 
     Args:
-        scores: of each epoch; higher is better.
+        scores: of each epoch; higher is better. Those that are not finite are never chosen.
         errors: the standard error of each. Of equal best scores, that of the last counts.
+
+    Returns:
+        None where no score is finite.
     """
-    best = max(range(len(scores)), key=lambda i: (scores[i], i))
-    return max(i for i, score in enumerate(scores) if score >= scores[best] - errors[best])
+    known = [i for i, score in enumerate(scores) if math.isfinite(score)]
+    if not known:
+        return None
+    best = max(known, key=lambda i: (scores[i], i))
+    return max(i for i in known if scores[i] >= scores[best] - errors[best])

@@ -29,7 +29,7 @@ from manyheads.storage import (
 from manyheads.tasks import kind_of
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.run import Run
-from manyheads.training.selection import best_value, chance, main_scores, share_error
+from manyheads.training.selection import best_value, chance, main_scores, standard_error
 
 _FEWEST = 50
 """Validation records of a task below which its folds are too small to tell epochs apart."""
@@ -79,15 +79,23 @@ def main_metrics(run: Run) -> dict[str, str]:
 
 
 def errors_of_epochs(run: Run, evaluations: Sequence[Evaluation]) -> list[float]:
-    """Return the standard error of the number by which each evaluation is compared."""
+    """Return by how much chance may move the number by which each evaluation is compared.
+
+    With `early_stopping`, nothing: the rate is still high in the last epochs of such a run, so that
+    the highest score decides.
+    """
+    if run.config.early_stopping is not None:
+        return [0.0] * len(evaluations)
     main, records = main_metrics(run), run.validation_counts()
     return [chance(run.config, evaluation, main, records) for evaluation in evaluations]
 
 
 def errors_of_task(run: Run, task: str, scores: Sequence[float]) -> list[float]:
-    """Return the standard errors of a task's main metric."""
-    count = run.validation_counts()[task]
-    return [share_error(score, count) for score in scores]
+    """Return the same of a task's main metric."""
+    if run.config.early_stopping is not None:
+        return [0.0] * len(scores)
+    metric, count = main_metrics(run)[task], run.validation_counts()[task]
+    return [standard_error(metric, score, count) for score in scores]
 
 
 def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: bool) -> None:

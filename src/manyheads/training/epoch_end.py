@@ -123,18 +123,19 @@ def _end_epoch(run: Run, entry: dict[str, Any], points: Sequence[Mapping[str, fl
 def _report_end(run: Run, points: Sequence[Mapping[str, float]], reporter: Reporter) -> None:
     """Report the trade-off of the tasks, which epoch was kept, an early stop, or a rising score."""
     state = run.state
-    highest = max(state.history, key=lambda entry: (entry["score"], entry["epoch"]))
-    if highest["epoch"] != state.best.epoch:
+    scores = [entry["score"] for entry in state.history]
+    highest = last_within_chance(scores, [0.0] * len(scores))
+    if highest is not None and highest != state.best.epoch - 1:
         reporter.message(
-            f"Epoch {state.best.epoch} is kept (score {state.best.score:.4f}): epoch "
-            f"{highest['epoch']} ({highest['score']:.4f}) is ahead by no more than chance on so "
-            "many validation records, and later epochs are trained further."
+            f"Epoch {state.best.epoch} is kept (score {state.best.score:.4f}): epoch {highest + 1} "
+            f"({scores[highest]:.4f}) is ahead by no more than chance on so many validation "
+            "records, and later epochs are trained further."
         )
     if text := trade_off(points):
         reporter.message(text)
     if state.epoch < run.config.epochs:
         waited = counted(epochs_without_gain(state.history), "epoch")
-        reporter.message(f"Stopped early: no better model for {waited} (`early_stopping`).")
+        reporter.message(f"Stopped early: no higher score for {waited} (`early_stopping`).")
     elif is_improving(state.history):
         more = state.epoch + max(2, state.epoch // 2)
         reporter.message(

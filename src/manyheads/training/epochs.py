@@ -104,7 +104,7 @@ def check_resumed(
 
 
 def is_complete(config: Config, epoch: int, history: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a run has all its epochs, or waited long enough for a better model.
+    """Return whether a run has all its epochs, or waited long enough for a higher score.
 
     Args:
         config: the run.

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from manyheads.config import Config
 from manyheads.tasks.metrics import Evaluation, numbers
 
 Scores = Mapping[str, float]
+
+_CORRELATIONS = frozenset({"pearson", "spearman"})
+"""Metrics from -1 to 1."""
 
 
 def main_scores(evaluation: Evaluation, main: Mapping[str, str]) -> dict[str, float]:
@@ -26,7 +30,8 @@ def main_scores(evaluation: Evaluation, main: Mapping[str, str]) -> dict[str, fl
 
 def best_value(config: Config, evaluation: Evaluation, main: Mapping[str, str]) -> float:
     """Reduce an evaluation to the number that selects the best model (`best_metric`)."""
-    return sum(weight * score for weight, score in _parts(config, evaluation, main).values())
+    parts = _parts(config, evaluation, main).values()
+    return sum(part.weight * part.score for part in parts) / sum(part.weight for part in parts)
 
 
 def chance(
@@ -41,34 +46,53 @@ def chance(
         records: each task's number of validation records.
     """
     parts = _parts(config, evaluation, main)
-    return math.hypot(*(w * share_error(score, records[t]) for t, (w, score) in parts.items()))
+    errors = (
+        part.weight * standard_error(part.metric, part.score, records[task])
+        for task, part in parts.items()
+    )
+    return math.hypot(*errors) / sum(part.weight for part in parts.values())
 
 
-def share_error(share: float, count: int) -> float:
-    """Return the standard error of a metric from 0 to 1, taken as a share; of others 0.
+def standard_error(metric: str, score: float, records: int) -> float:
+    """Return about how far chance moves a metric: its standard error on so many records.
 
-    One more right and one more wrong answer are counted (Laplace), so that a score of 1 has an
-    error too.
+    A metric from 0 to 1 is taken as a share of the records, with one more right and one more wrong
+    (Laplace), so that a score of 1 has an error too; a correlation r has (1 - r²) / √n. Other
+    metrics have 0: their scale is not known.
     """
-    if not count or not 0 <= share <= 1:
+    if not records or not math.isfinite(score):
         return 0.0
-    share = (share * count + 1) / (count + 2)
-    return math.sqrt(share * (1 - share) / count)
+    if metric in _CORRELATIONS:
+        return (1 - score * score) / math.sqrt(records)
+    if not 0 <= score <= 1:
+        return 0.0
+    share = (score * records + 1) / (records + 2)
+    return math.sqrt(share * (1 - share) / records)
 
 
-def _parts(
-    config: Config, evaluation: Evaluation, main: Mapping[str, str]
-) -> dict[str, tuple[float, float]]:
-    """Return the tasks that select the best model: the weight and score of each."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A task's part of the number that selects the best model."""
+
+    weight: float
+    metric: str
+    score: float
+
+
+def _parts(config: Config, evaluation: Evaluation, main: Mapping[str, str]) -> dict[str, _Part]:
+    """Return the tasks that select the best model."""
     scores = main_scores(evaluation, main)
     name, _, metric = config.best_metric.partition(".")
     if name == "mean":
-        return {task: (1 / len(scores), score) for task, score in scores.items()}
+        return {task: _Part(1.0, main[task], score) for task, score in scores.items()}
     if name == "weighted":
         weights = config.best_weights or {n: task.weight for n, task in config.tasks.items()}
-        total = sum(weights.values())
-        return {task: (weights.get(task, 0.0) / total, score) for task, score in scores.items()}
-    return {name: (1.0, numbers(evaluation["tasks"][name])[metric] if metric else scores[name])}
+        return {
+            task: _Part(weights.get(task, 0.0), main[task], score) for task, score in scores.items()
+        }
+    if metric:
+        return {name: _Part(1.0, metric, numbers(evaluation["tasks"][name])[metric])}
+    return {name: _Part(1.0, main[name], scores[name])}
 
 
 def pareto_front(points: Sequence[Scores]) -> list[int]:
