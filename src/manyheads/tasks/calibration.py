@@ -31,6 +31,10 @@ FEWEST_RECORDS = 20
 """The least number of records, or of entities, for a calibration."""
 
 _EDGE = 1e-7
+_FARTHEST = 30.0
+"""The largest absolute log-odds of a logistic curve: beyond 36 a probability rounds to 1."""
+_END_SHARE = 0.9
+"""The share, at the outermost score, of the probability of an error that its pool has."""
 _FEWEST_EACH = 5
 """The number of right and of wrong examples that a label needs for its own slope and bias."""
 _OFFSET_PRIOR = 3.0
@@ -95,15 +99,19 @@ class Platt(Curve):
 
     def probabilities(self, log_odds: NDArray[np.floating[Any]]) -> Values:
         """Return probabilities; with a curve for each label, labels are the last axis."""
-        scaled = log_odds * np.asarray(self.slope) + np.asarray(self.bias)
-        return np.asarray(sigmoid(scaled), np.float64)
+        return _logistic(log_odds, np.asarray(self.slope), np.asarray(self.bias))
 
     def probabilities_of(
         self, log_odds: NDArray[np.floating[Any]], labels: NDArray[np.int64]
     ) -> Values:
         """Return the probabilities of N answers, [N], each by the curve of its label, [N]."""
-        slope, bias = np.asarray(self.slope)[labels], np.asarray(self.bias)[labels]
-        return np.asarray(sigmoid(log_odds * slope + bias), np.float64)
+        return _logistic(log_odds, np.asarray(self.slope)[labels], np.asarray(self.bias)[labels])
+
+
+def _logistic(log_odds: NDArray[np.floating[Any]], slope: Values, bias: Values) -> Values:
+    """Return probabilities above 0 and below 1."""
+    scaled = np.clip(log_odds * slope + bias, -_FARTHEST, _FARTHEST)
+    return np.asarray(sigmoid(scaled), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +293,21 @@ def fit_platt(scores: Values, right: Bools) -> Platt:
     return Platt((slope,), (bias,))
 
 
+def fit_shift(scores: Values, right: Bools) -> Platt:
+    """Fit a bias alone to N log-odds, for answers that are all right or all wrong.
+
+    They do not show how the share of right ones depends on the score, so the slope stays 1. The
+    target is Platt's.
+    """
+    target = (right.sum() + 1) / (len(right) + 2)
+
+    def loss(bias: float) -> float:
+        margin = scores + bias
+        return float((np.logaddexp(0.0, margin) - target * margin).sum())
+
+    return Platt((1.0,), (golden_section(loss, -_FARTHEST, _FARTHEST),))
+
+
 def fit_platt_by_label(scores: Values, right: Bools) -> Platt:
     """Fit a logistic curve for each label, with a prior of ten examples towards a common one.
 
@@ -334,8 +357,9 @@ def fit_isotonic(scores: Values, right: Bools) -> Isotonic:
     """Fit a non-decreasing curve to N log-odds by pooling adjacent violators.
 
     Each pool's share is smoothed towards the overall share with the weight of one example, and
-    placed at the mean of its log-odds. So equal scores that all happen to be right do not get
-    probability 1.
+    placed at the mean of its log-odds. The overall share counts one example more of each sort, so
+    that no probability is 0 or 1. From the means of the outermost pools to the outermost scores
+    the curve rises a little, so that answers stay ranked.
     """
     order = np.argsort(scores, kind="stable")
     scores, targets = scores[order], right[order].astype(np.float64)
@@ -346,10 +370,15 @@ def fit_isotonic(scores: Values, right: Bools) -> Isotonic:
     mass = np.add.reduceat(weights, starts)
     middle = np.add.reduceat(values * weights, starts) / mass
     hits = np.add.reduceat(level * weights, starts)
-    shares = (hits + targets.mean()) / (mass + 1)
-    shares = pool_adjacent_violators(shares, mass)
-    chosen = np.unique(np.linspace(0, len(middle) - 1, MOST_KNOTS).round().astype(np.int64))
-    return Isotonic(tuple(middle[chosen].tolist()), tuple(shares[chosen].tolist()))
+    overall = (targets.sum() + 1) / (len(targets) + 2)
+    shares = pool_adjacent_violators((hits + overall) / (mass + 1), mass)
+    chosen = np.unique(np.linspace(0, len(middle) - 1, MOST_KNOTS - 2).round().astype(np.int64))
+    points, levels = middle[chosen].tolist(), shares[chosen].tolist()
+    if values[0] < points[0]:
+        points, levels = [float(values[0]), *points], [_END_SHARE * levels[0], *levels]
+    if points[-1] < values[-1]:
+        points, levels = [*points, float(values[-1])], [*levels, 1 - _END_SHARE * (1 - levels[-1])]
+    return Isotonic(tuple(points), tuple(levels))
 
 
 def fit_platt_with_offsets(scores: Values, right: Bools, labels: Labels, count: int) -> Platt:
@@ -390,6 +419,9 @@ def fit_curve(
 ) -> Curve:
     """Fit the curve that is best by cross-validation: logistic, isotonic, or logistic by label.
 
+    If all answers are right, or none, the nearest to certainty would be best, whatever the scores.
+    These are shifted instead.
+
     Args:
         scores: [N] log-odds.
         right: [N].
@@ -397,6 +429,9 @@ def fit_curve(
         count: the number of labels.
         folds: [N] each example's fold; those of one text are in one fold.
     """
+
+    if right.all() or not right.any():
+        return fit_shift(scores, right)
 
     def by_label(scores: Values, right: Bools, labels: Labels) -> Curve:
         return fit_platt_with_offsets(scores, right, labels, count)
