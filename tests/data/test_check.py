@@ -544,6 +544,40 @@ def test_two_classes_that_differ_in_case_are_not_one_class(tmp_path: Path) -> No
     assert "the labels 'café', 'CAFÉ' of the task 'c' differ" in only(report, Kind.ALIKE).message
 
 
+@pytest.mark.parametrize(
+    ("rare", "frequent", "is_slip"),
+    [
+        ("Citty", "CITY", True),
+        ("Ctiy", "City", True),
+        ("play_musc", "play_music", True),
+        ("refunds", "Refund", True),
+        ("cite", "city", True),
+        ("level 1", "level 2", False),
+        ("level 10", "level 1", False),
+        ("LOCS", "LOC", False),
+        ("PlayMusic", "PlayVideo", False),
+        ("tyci", "city", False),
+    ],
+)
+def test_a_rare_label_that_is_spelt_like_a_frequent_one_may_be_a_slip(
+    rare: str, frequent: str, is_slip: bool, tmp_path: Path
+) -> None:
+    names = [rare, rare, "another", *[frequent] * 20]
+    path = write(tmp_path / "x.jsonl", *({"text": str(i), "label": n} for i, n in enumerate(names)))
+    found = of_kind(check_data([path], {"c": CLASS}), Kind.ALIKE)
+    assert [f.message for f in found] == is_slip * [
+        f"the label {rare!r} of the task 'c' occurs 2 times and is spelt like {frequent!r}, which "
+        "occurs 20 times"
+    ]
+    assert [f.fix for f in found] == is_slip * [f"Is it {frequent!r}? Give one class one name."]
+
+
+def test_labels_that_are_spelt_alike_and_frequent_are_not_slips(tmp_path: Path) -> None:
+    names = ["order", "orders", "orders"] * 10
+    path = write(tmp_path / "x.jsonl", *({"text": str(i), "label": n} for i, n in enumerate(names)))
+    assert Kind.ALIKE not in check_data([path], {"c": CLASS}).counts
+
+
 def test_a_task_needs_a_label_in_each_of_its_files(tmp_path: Path) -> None:
     one = write(tmp_path / "one.jsonl", {"text": "a", "label": "x"}, {"text": "b", "label": "y"})
     two = write(tmp_path / "two.jsonl", {"text": "c", "category": "x"})

@@ -191,7 +191,12 @@ def test_configured_labels_take_precedence(tmp_path: Path) -> None:
             [{"ner": ["x", "O"]}, {"entities": [{"start": 0, "end": 1, "label": "y"}]}],
             ":2: the task 't' has an entity 'y' here, and elsewhere tags that are classes of",
         ),
-        (TAGS, [{"ner": [0, 1]}], ":1: `tags` has indices of tags, and no tags are"),
+        (TAGS, [{"ner": [0, 1]}], ":1: `ner` has indices of tags, and no tags are"),
+        (
+            TaskConfig(kind="tagging", field="ner_tags"),
+            [{"ner_tags": None}, {"ner_tags": [0, 1]}],
+            ":2: `ner_tags` has indices of tags, and no tags are",
+        ),
         (TAGS, [{"ner": ["O", "O"]}], "the task 't' has no label: no entity in 1 record"),
         (
             TaskConfig(kind="tagging", num_labels=5),

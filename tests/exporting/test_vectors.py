@@ -297,7 +297,11 @@ def test_a_checkpoint_keeps_how_its_source_embeds(tmp_path: Path) -> None:
     [
         ({"pooling": {"pooling_mode": ["mean", "median"]}}, r"pools by 'mean\+median'"),
         ({"pooling": {"pooling_mode": []}}, "pools by nothing"),
-        ({"whole": {"truncate_dim": 8}}, "`truncate_dim` is 8"),
+        (
+            {"whole": {"truncate_dim": 8}},
+            r"`truncate_dim` is 8; expected embeddings of full length\. Remove `truncate_dim` from "
+            r"config_sentence_transformers\.json to train on the full length",
+        ),
         ({"whole": {"default_prompt_name": "x"}}, "the prompts, similarity or case"),
         ({"whole": {"similarity_fn_name": "maxsim"}}, "the prompts, similarity or case"),
         ({"transformer": {"transformer_task": "fill-mask"}}, "in a way that is not supported"),

@@ -372,6 +372,21 @@ def test_a_stream_is_read_no_further_than_a_chunk_ahead() -> None:
     assert len(read) == 1
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_texts_before_a_fault_of_their_source_are_answered(chunk: int, workers: int) -> None:
+    def texts() -> Iterator[str]:
+        yield from [f"John {number}" for number in range(5)]
+        raise OSError("the disk is gone")
+
+    backend = ParallelBackend(WordBackend(), WordBackend, workers) if workers > 1 else WordBackend()
+    answered: list[str] = []
+    stream = make_predictor(NER, backend=backend).predict_stream(texts(), chunk=chunk)
+    with pytest.raises(OSError, match="the disk is gone"):
+        answered.extend(prediction.text for prediction in stream)
+    assert answered == [f"John {number}" for number in range(5)]
+
+
 def test_huge_texts_make_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manyheads.inference.texts._CHUNK_CHARACTERS", 50)
     read: list[int] = []

@@ -87,15 +87,40 @@ def test_pooling_returns_the_closest_non_decreasing_sequence(values: list[float]
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60))
 @settings(max_examples=40)
-def test_curves_do_not_decrease_and_stay_between_zero_and_one(seed: int, count: int) -> None:
+def test_curves_do_not_decrease_and_are_never_certain(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     scores, right = rng.normal(0, 4, count).round(1), rng.random(count) < rng.random()
-    for curve in (fit_platt(scores, right), fit_isotonic(scores, right)):
-        found = curve.probabilities(np.linspace(-40, 40, 200))
+    alone, folds = np.zeros(count, np.int64), np.arange(count) % 5
+    best = fit_curve(scores, right, alone, 1, folds)
+    for curve in (fit_platt(scores, right), fit_isotonic(scores, right), best):
+        found = curve.probabilities(np.linspace(-400, 400, 2000))
         assert (np.diff(found) >= -1e-12).all()
-        assert (found >= 0).all()
-        assert (found <= 1).all()
+        assert (found > 0).all()
+        assert (found < 1).all()
         assert read_calibration(curve.to_json(), "model") == curve
+
+
+@pytest.mark.parametrize("count", [20, 60, 180])
+@pytest.mark.parametrize("mean", [-1.0, 0.0, 3.0, 10.0])
+def test_answers_that_are_all_right_keep_their_order(count: int, mean: float) -> None:
+    scores = np.sort(np.random.default_rng(0).normal(mean, 2, count))
+    labels, folds = np.zeros(count, np.int64), np.arange(count) % 5
+    for right in (True, False):
+        found = fit_curve(scores, np.full(count, right), labels, 1, folds).probabilities(scores)
+        assert (np.diff(found) > 0).all()
+        # Not better than `count` answers can show.
+        error = 1 - found if right else found
+        assert error.mean() == pytest.approx(1 / (count + 2), rel=0.01)
+
+
+@pytest.mark.parametrize("count", [20, 60, 180])
+def test_an_isotonic_curve_is_not_certain_and_ranks_the_scores_of_its_ends(count: int) -> None:
+    scores = np.linspace(-4.0, 4.0, count)
+    for right in (scores > -9, scores > 9, scores > 0):
+        found = fit_isotonic(scores, right).probabilities(scores)
+        assert found[0] > 0
+        assert found[-1] < 1
+        assert (np.diff(found) > 0).all()
 
 
 def test_the_best_curve_is_chosen() -> None:

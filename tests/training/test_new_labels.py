@@ -238,6 +238,9 @@ def test_a_new_label_that_is_spelt_like_another_is_said(
     with pytest.warns(UserWarning, match="'question', 'Question' of the task 'classification'"):
         both = extended(model, "classification", tmp_path / "new", new)
     assert both.result.examples == {"complaint": 4, "Question": 1}
+    new[0]["label"] = "qeustion"
+    with pytest.warns(UserWarning, match="label 'qeustion' .* is spelt like 'question'"):
+        extended(model, "classification", tmp_path / "other", new)
 
 
 def test_a_check_on_few_records_is_said(

@@ -10,15 +10,20 @@ from manyheads.tasks.results import percent_of
 
 def calibration_table(report: CalibrationReport) -> Section:
     """Show the calibration error of each task, before and after."""
-    table = make_table(["task", "backend", "method"], ["answers", "error before", "error after"])
+    table = make_table(
+        ["task", "backend", "method"], ["answers", "error before", "error after", "by chance"]
+    )
     rows = [("all but int8", report.tasks), *report.backends.items()]
     for backend, tasks in rows:
         for name, task in tasks.items():
             table.add_row(
                 cell(name), cell(backend), task.calibration.method, f"{task.answers:,}",
-                share(task.error_before), share(task.error),
+                share(task.error_before), share(task.error), share(task.error_by_chance),
             )  # fmt: skip
-    note = "the mean distance of scores from the share that is right; after: on parts left out"
+    note = (
+        "the mean distance of scores from the share that is right; after: on parts left out; by "
+        "chance: of perfect scores; plain: no method makes these scores better"
+    )
     return Section(f"Calibrated {report.model}", table, note)
 
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
 from manyheads.evaluation.statistics import last_within_chance
-from manyheads.tasks import Calibration, Evidence, Judged, Scope
-from manyheads.tasks.metrics import calibration_error
+from manyheads.tasks import Calibration, Evidence, Judged, Plain, Scope, log_loss
+from manyheads.tasks.metrics import calibration_error, error_by_chance
 from manyheads.tasks.scope import fit_scope
 
 FOLDS = 5
+_LEAST_GAIN = 1e-6
+"""The least gain in log loss for which scores are calibrated: more than rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,19 @@ class FittedTask:
     """The calibration error of plain scores."""
     error: float
     """The calibration error on records that were left out of the fit, fold by fold."""
+    error_by_chance: float
+    """The error that perfectly calibrated scores would show on as many answers."""
+
+    def in_words(self) -> str:
+        """Return the errors in words."""
+        before = f"calibration error {self.error_before:.3f}"
+        after = "" if self.is_plain else f" before, {self.error:.3f} after"
+        return f"{before}{after} ({self.error_by_chance:.3f} by chance)"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether plain scores are kept."""
+        return isinstance(self.calibration, Plain)
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as the manifest has it."""
@@ -44,6 +59,7 @@ class FittedTask:
             "source": self.source,
             "ece_before": self.error_before,
             "ece": self.error,
+            "ece_by_chance": self.error_by_chance,
         }
 
 
@@ -56,7 +72,9 @@ def folds_of(records: int) -> NDArray[np.int64]:
 def fit_calibrations(
     outcomes: Outcomes, source: str, leave_out: Sequence[int] = ()
 ) -> dict[str, FittedTask]:
-    """Fit each task's calibration.
+    """Fit each task's calibration, or keep its plain scores where no calibration improves them.
+
+    They are compared by their log loss on records that were left out of the fit.
 
     Args:
         outcomes: of labelled records, with evidence.
@@ -98,9 +116,13 @@ def _fit(
     if not len(plain.right):
         return None
     held = cross_fitted(task, evidence, own)
+    gain = log_loss(plain.scores, plain.right) - log_loss(held.scores, held.right)
+    if gain < _LEAST_GAIN:
+        calibration, held = Plain(), plain
     return FittedTask(
         calibration, len(evidence), len(plain.right), source,
         calibration_error(plain.scores, plain.right), calibration_error(held.scores, held.right),
+        error_by_chance(held.scores),
     )  # fmt: skip
 
 

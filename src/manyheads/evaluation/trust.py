@@ -65,10 +65,8 @@ class CalibrationReport:
     def __repr__(self) -> str:
         lines = [f"CalibrationReport({self.model!r})"]
         for name, task in self.tasks.items():
-            lines.append(
-                f"  {name}: calibration error {task.error_before:.3f} before, {task.error:.3f} "
-                f"after, on {counted(task.answers, 'answer')}"
-            )
+            kept = "plain scores kept, " if task.is_plain else ""
+            lines.append(f"  {name}: {kept}{task.in_words()}, on {counted(task.answers, 'answer')}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:

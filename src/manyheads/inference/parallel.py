@@ -15,6 +15,7 @@ from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
+from manyheads.inference.until_fault import UntilFault
 from manyheads.text import Batch, Floats
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run_in_order(
         for job in jobs:
             yield job, compute(backend, job)
         return
-    stream = _Stream(jobs)
+    stream = UntilFault(jobs)
     first = list(islice(stream, 2))
     if len(first) < 2:
         for job in first:
@@ -113,28 +114,7 @@ def run_in_order(
             finally:
                 for _, future in waiting:
                     future.cancel()
-    if stream.fault is not None:
-        raise stream.fault
-
-
-class _Stream(Iterator[Job]):
-    """An iterator that ends where its source fails, so that earlier jobs are finished first.
-
-    The error is kept in `fault`."""
-
-    def __init__(self, jobs: Iterable[Job]) -> None:
-        self._jobs = iter(jobs)
-        self.fault: Exception | None = None
-
-    def __next__(self) -> Job:
-        if self.fault is None:
-            try:
-                return next(self._jobs)
-            except StopIteration:
-                raise
-            except Exception as error:  # raised again at the end
-                self.fault = error
-        raise StopIteration
+    stream.raise_fault()
 
 
 def _next(waiting: deque[tuple[Job, Future[Result]]]) -> tuple[Job, Result]:

@@ -186,6 +186,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Predict for any number of texts, in their order and in constant memory.
 
+        If the iterable of texts fails, the texts before are answered, and then its error is raised.
         Args and errors are those of `predict`, and:
             chunk: texts that are processed together. One more chunk is read ahead, except with
                 `chunk=1`, where each text is answered before the next is requested.

@@ -13,6 +13,7 @@ import numpy as np
 
 from manyheads.errors import RequestError, shorten
 from manyheads.inference.texts import CheckedText, Text, WhenEmpty, chunked
+from manyheads.inference.until_fault import UntilFault
 from manyheads.tasks import EMBEDDING, Result, WordSpan
 from manyheads.text import (
     Batch,
@@ -130,13 +131,16 @@ class Preprocessor:
     ) -> Iterator[list[Item]]:
         """Tokenise texts chunk by chunk, each while the previous one is computed.
 
+        Where the stream of texts fails, the chunks before come first.
+
         Raises:
             RequestError: a text is invalid, or refused as empty.
         """
         prepare = partial(self._prepare, when_empty=when_empty, embed=embed)
-        chunks = chunked(texts, chunk, self.pairs)
+        chunks = UntilFault(chunked(texts, chunk, self.pairs))
         if chunk == 1:
             yield from map(prepare, chunks)
+            chunks.raise_fault()
             return
         ready: list[Item] | None = None
         # No thread is started before there is a second chunk.
@@ -150,6 +154,7 @@ class Preprocessor:
                 ready = following.result()
             if ready is not None:
                 yield ready
+        chunks.raise_fault()
 
     def jobs(self, chunk: Chunk, workers: int) -> Iterator[Job]:
         """Plan a chunk's batches: windows of similar length, and enough batches for all workers."""

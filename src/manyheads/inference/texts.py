@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Literal, NamedTuple
 
 from manyheads.errors import RequestError, shorten
+from manyheads.inference.until_fault import UntilFault
 from manyheads.tasks import WordSpan
 
 
@@ -35,17 +36,22 @@ class CheckedText(NamedTuple):
 
 
 def chunked(texts: Iterable[Text], size: int, pairs: bool) -> Iterator[list[CheckedText]]:
-    """Cut a stream of texts into lists of bounded size."""
+    """Cut a stream of texts into lists of bounded size.
+
+    Where the stream fails, the texts before come first.
+    """
     characters = 0
     chunk: list[CheckedText] = []
-    for number, text in enumerate(texts, start=1):
-        chunk.append(_checked(text, number, pairs))
-        characters += len(chunk[-1].text) + len(chunk[-1].second or "")
+    checked = UntilFault(_checked(text, n, pairs) for n, text in enumerate(texts, start=1))
+    for text in checked:
+        chunk.append(text)
+        characters += len(text.text) + len(text.second or "")
         if len(chunk) >= size or characters >= _CHUNK_CHARACTERS:
             yield chunk
             characters, chunk = 0, []
     if chunk:
         yield chunk
+    checked.raise_fault()
 
 
 def check_texts(texts: object) -> None:

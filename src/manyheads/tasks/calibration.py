@@ -31,6 +31,10 @@ FEWEST_RECORDS = 20
 """The least number of records, or of entities, for a calibration."""
 
 _EDGE = 1e-7
+_FARTHEST = 30.0
+"""The largest absolute log-odds of a logistic curve: beyond 36 a probability rounds to 1."""
+_END_SHARE = 0.9
+"""The share, at the outermost score, of the probability of an error that its pool has."""
 _FEWEST_EACH = 5
 """The number of right and of wrong examples that a label needs for its own slope and bias."""
 _OFFSET_PRIOR = 3.0
@@ -50,6 +54,17 @@ class Calibration(ABC):
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as a JSON object."""
         return {"method": self.method, **self.parameters()}
+
+
+@dataclass(frozen=True, slots=True)
+class Plain(Calibration):
+    """Leaves the scores as they are, where no calibration makes them better."""
+
+    method: ClassVar[str] = "plain"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return nothing: there are none."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +110,19 @@ class Platt(Curve):
 
     def probabilities(self, log_odds: NDArray[np.floating[Any]]) -> Values:
         """Return probabilities; with a curve for each label, labels are the last axis."""
-        scaled = log_odds * np.asarray(self.slope) + np.asarray(self.bias)
-        return np.asarray(sigmoid(scaled), np.float64)
+        return _logistic(log_odds, np.asarray(self.slope), np.asarray(self.bias))
 
     def probabilities_of(
         self, log_odds: NDArray[np.floating[Any]], labels: NDArray[np.int64]
     ) -> Values:
         """Return the probabilities of N answers, [N], each by the curve of its label, [N]."""
-        slope, bias = np.asarray(self.slope)[labels], np.asarray(self.bias)[labels]
-        return np.asarray(sigmoid(log_odds * slope + bias), np.float64)
+        return _logistic(log_odds, np.asarray(self.slope)[labels], np.asarray(self.bias)[labels])
+
+
+def _logistic(log_odds: NDArray[np.floating[Any]], slope: Values, bias: Values) -> Values:
+    """Return probabilities above 0 and below 1."""
+    scaled = np.clip(log_odds * slope + bias, -_FARTHEST, _FARTHEST)
+    return np.asarray(sigmoid(scaled), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +145,7 @@ class Isotonic(Curve):
 
 
 _METHODS: Mapping[str, tuple[type[Calibration], tuple[str, ...]]] = {
+    Plain.method: (Plain, ()),
     Temperature.method: (Temperature, ("temperature",)),
     Platt.method: (Platt, ("slope", "bias")),
     Isotonic.method: (Isotonic, ("log_odds", "shares")),
@@ -153,6 +173,8 @@ def read_calibration(stored: object, where: str) -> Calibration:
     kind, names = _METHODS[method]
     if set(values) != {"method", *names}:
         raise _refused(f"the fields {listing(values)}", listing(("method", *names)), where)
+    if kind is Plain:
+        return Plain()
     if kind is Temperature:
         [temperature] = _numbers([values["temperature"]], "temperature", where)
         if temperature < 1 / LARGEST:
@@ -285,6 +307,21 @@ def fit_platt(scores: Values, right: Bools) -> Platt:
     return Platt((slope,), (bias,))
 
 
+def fit_shift(scores: Values, right: Bools) -> Platt:
+    """Fit a bias alone to N log-odds, for answers that are all right or all wrong.
+
+    They do not show how the share of right ones depends on the score, so the slope stays 1. The
+    target is Platt's.
+    """
+    target = (right.sum() + 1) / (len(right) + 2)
+
+    def loss(bias: float) -> float:
+        margin = scores + bias
+        return float((np.logaddexp(0.0, margin) - target * margin).sum())
+
+    return Platt((1.0,), (golden_section(loss, -_FARTHEST, _FARTHEST),))
+
+
 def fit_platt_by_label(scores: Values, right: Bools) -> Platt:
     """Fit a logistic curve for each label, with a prior of ten examples towards a common one.
 
@@ -334,8 +371,9 @@ def fit_isotonic(scores: Values, right: Bools) -> Isotonic:
     """Fit a non-decreasing curve to N log-odds by pooling adjacent violators.
 
     Each pool's share is smoothed towards the overall share with the weight of one example, and
-    placed at the mean of its log-odds. So equal scores that all happen to be right do not get
-    probability 1.
+    placed at the mean of its log-odds. The overall share counts one example more of each sort, so
+    that no probability is 0 or 1. From the means of the outermost pools to the outermost scores
+    the curve rises a little, so that answers stay ranked.
     """
     order = np.argsort(scores, kind="stable")
     scores, targets = scores[order], right[order].astype(np.float64)
@@ -346,10 +384,15 @@ def fit_isotonic(scores: Values, right: Bools) -> Isotonic:
     mass = np.add.reduceat(weights, starts)
     middle = np.add.reduceat(values * weights, starts) / mass
     hits = np.add.reduceat(level * weights, starts)
-    shares = (hits + targets.mean()) / (mass + 1)
-    shares = pool_adjacent_violators(shares, mass)
-    chosen = np.unique(np.linspace(0, len(middle) - 1, MOST_KNOTS).round().astype(np.int64))
-    return Isotonic(tuple(middle[chosen].tolist()), tuple(shares[chosen].tolist()))
+    overall = (targets.sum() + 1) / (len(targets) + 2)
+    shares = pool_adjacent_violators((hits + overall) / (mass + 1), mass)
+    chosen = np.unique(np.linspace(0, len(middle) - 1, MOST_KNOTS - 2).round().astype(np.int64))
+    points, levels = middle[chosen].tolist(), shares[chosen].tolist()
+    if values[0] < points[0]:
+        points, levels = [float(values[0]), *points], [_END_SHARE * levels[0], *levels]
+    if points[-1] < values[-1]:
+        points, levels = [*points, float(values[-1])], [*levels, 1 - _END_SHARE * (1 - levels[-1])]
+    return Isotonic(tuple(points), tuple(levels))
 
 
 def fit_platt_with_offsets(scores: Values, right: Bools, labels: Labels, count: int) -> Platt:
@@ -390,6 +433,9 @@ def fit_curve(
 ) -> Curve:
     """Fit the curve that is best by cross-validation: logistic, isotonic, or logistic by label.
 
+    If all answers are right, or none, the nearest to certainty would be best, whatever the scores.
+    These are shifted instead.
+
     Args:
         scores: [N] log-odds.
         right: [N].
@@ -397,6 +443,9 @@ def fit_curve(
         count: the number of labels.
         folds: [N] each example's fold; those of one text are in one fold.
     """
+
+    if right.all() or not right.any():
+        return fit_shift(scores, right)
 
     def by_label(scores: Values, right: Bools, labels: Labels) -> Curve:
         return fit_platt_with_offsets(scores, right, labels, count)
@@ -424,5 +473,10 @@ def held_out_loss(
         if (~held).any():
             curve = fit(scores[~held], right[~held], labels[~held])
             found[held] = curve_shares(curve, scores[held], labels[held])
-    clipped = np.clip(found, 1e-4, 1 - 1e-4)
+    return log_loss(found, right)
+
+
+def log_loss(shares: Values, right: Bools) -> float:
+    """Return the mean log loss of N probabilities, at least one; bounded where they are certain."""
+    clipped = np.clip(shares, 1e-4, 1 - 1e-4)
     return float(-np.where(right, np.log(clipped), np.log1p(-clipped)).mean())

@@ -35,6 +35,8 @@ class Found:
     """Indices of classes or tags."""
     types: dict[str, str] = field(default_factory=dict)
     """Types of entities that are given as spans."""
+    index_field: str = ""
+    """The field of the first indices of tags, for messages."""
 
     def __len__(self) -> int:
         return len(self.names) + len(self.indices) + len(self.types)

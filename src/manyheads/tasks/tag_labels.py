@@ -249,7 +249,8 @@ def decide_tags(
     refuse_mixture(task, found)
     if found.indices:
         if count is None:
-            raise indices_need_names(task, "tags", next(iter(found.indices.values())))
+            first = next(iter(found.indices.values()))
+            raise indices_need_names(task, found.index_field, first)
         check_range(task, found, count, refuse)
         names = numbered_tags(count, form)
         return TagSet.of_types(types_of(names)) if OUTSIDE in names else TagSet(names, Scheme.PLAIN)

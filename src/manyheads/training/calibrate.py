@@ -188,9 +188,11 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
     fitted = fit_calibrations(outcomes, source, other or ())
     which = "" if model.folder.name == BEST else f" in {model.folder.name}"
     for name, task in fitted.items():
+        done = "Kept the plain scores of" if task.is_plain else "Calibrated"
+        better = ", which calibration does not improve," if task.is_plain else ""
         report(
-            f"Calibrated {name}{which} on {counted(task.answers, 'answer')} of {source}: "
-            f"calibration error {task.error_before:.3f} before, {task.error:.3f} after."
+            f"{done} {name}{which}{better} on {counted(task.answers, 'answer')} of {source}: "
+            f"{task.in_words()}."
         )
     tasks = {name: task.to_json() for name, task in fitted.items()}
     # The outputs of carried tasks are those of `init_from` while the encoder is.

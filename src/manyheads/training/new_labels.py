@@ -21,7 +21,7 @@ from typing import Any
 from manyheads.config import Config, TaskConfig
 from manyheads.data.own_files import moved_config, training_records
 from manyheads.data.readers import Layout
-from manyheads.data.records import Record, alike, label_names, read_records
+from manyheads.data.records import Record, alike, label_names, read_records, spelt_like
 from manyheads.errors import (
     ConfigError,
     DataError,
@@ -307,6 +307,10 @@ def _warn_of_alike(
                 f"the labels {listing(map(repr, group))} of the task {task!r} differ only in case "
                 "or white space. Give one class one name."
             )
+    for label, other in spelt_like(new, old.record_names):
+        warn(
+            f"the new label {label!r} of the task {task!r} is spelt like {other!r}. Is it that one?"
+        )
 
 
 def _counts(records: Sequence[Record], task: str, new: Sequence[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from manyheads.config import TaskConfig
@@ -18,7 +19,7 @@ from manyheads.data.check.report import (
 )
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks, tasks_to_read
 from manyheads.data.readers import Layout, Row, is_dataset_name
-from manyheads.data.records import LabelCollector, Paths, alike
+from manyheads.data.records import LabelCollector, Paths, alike, spelt_like
 from manyheads.errors import (
     DataError,
     ManyheadsError,
@@ -30,6 +31,9 @@ from manyheads.errors import (
 )
 from manyheads.tasks import kind_of
 from manyheads.text import TextTokenizer
+
+_TIMES = 10
+"""How many times as often a label occurs as another one that is rather a slip in spelling it."""
 
 
 def check_data(
@@ -229,9 +233,11 @@ def _judge_labels(
 
 
 def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -> None:
-    """Report classes with nearly equal names, and a task with a single class."""
+    """Report classes with nearly equal names, likely slips, and a task with a single class."""
     task = next((check.tasks[name] for check in checks), None)
-    names = dict.fromkeys(label for check in checks for label in check.counts[name].labels)
+    names: Counter[str] = Counter()
+    for check in checks:
+        names.update(check.counts[name].labels)
     where = listing(check.path for check in checks)
     for labels in alike(names):
         findings.add(
@@ -240,6 +246,15 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
             "case or white space",
             "Give one class one name.",
         )  # fmt: skip
+    frequent = (label for label, count in names.items() if count >= _TIMES)
+    for label, other in spelt_like(names, frequent):
+        if names[other] >= _TIMES * names[label]:
+            findings.add(
+                "", Kind.ALIKE, where,
+                f"the label {label!r} of the task {name!r} occurs {counted(names[label], 'time')} "
+                f"and is spelt like {other!r}, which occurs {names[other]:,} times",
+                f"Is it {other!r}? Give one class one name.",
+            )  # fmt: skip
     if task is not None and kind_of(task.kind).exclusive and len(names) == 1:
         (only,) = names
         findings.add(

@@ -9,6 +9,7 @@ from manyheads.data.records.discovery import (
     alike,
     discover_labels,
     label_names,
+    spelt_like,
     unseen_labels,
 )
 from manyheads.data.records.parsing import RecordParser, read_records
@@ -44,6 +45,7 @@ __all__ = [
     "labelled_field",
     "read_records",
     "read_text",
+    "spelt_like",
     "unseen_labels",
     "word_spans",
 ]

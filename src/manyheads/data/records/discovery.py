@@ -14,6 +14,8 @@ from manyheads.tasks import LabelSet, Pair, Span, WordSpan, kind_of, raise_error
 from manyheads.tasks.kinds import Label, RawRecord
 
 _MAX_FIELDS = 100
+_SHORTEST = 4
+"""The least number of characters of a label that can be a misspelt one."""
 
 Paths = Iterable[str] | Mapping[str, Iterable[str]]
 """Files for all tasks, or a mapping from each file to its tasks (`Config.train_files`)."""
@@ -134,6 +136,57 @@ def alike(labels: Iterable[str]) -> list[list[str]]:
     """Return the groups of different labels that differ only in case or white space."""
     groups: dict[str, list[str]] = {}
     for label in dict.fromkeys(labels):
-        folded = " ".join(normalize("NFC", label).casefold().split())
-        groups.setdefault(folded, []).append(label)
+        groups.setdefault(_folded(label), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def spelt_like(labels: Iterable[str], known: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pairs of a label and a known one that are one edit apart, whatever their case.
+
+    An edit adds, removes or replaces a character, or swaps two neighbours. Edits of digits, and of
+    labels of fewer than four characters, do not count: they make other names.
+    """
+    places: dict[str, list[str]] = {}
+    for other in dict.fromkeys(known):
+        for shorter in _with_one_less(_folded(other)):
+            places.setdefault(shorter, []).append(other)
+    pairs = (
+        (label, other)
+        for label in labels
+        for shorter in _with_one_less(_folded(label))
+        for other in places.get(shorter, ())
+        if _is_one_edit(_folded(label), _folded(other))
+    )
+    return sorted(set(pairs))
+
+
+def _folded(label: str) -> str:
+    """Return a label without differences of case and white space."""
+    return " ".join(normalize("NFC", label).casefold().split())
+
+
+def _with_one_less(text: str) -> set[str]:
+    """Return a text, and what is left of it without each of its characters.
+
+    Texts that are one edit apart have one of these in common.
+    """
+    return {text, *(text[:i] + text[i + 1 :] for i in range(len(text)))}
+
+
+def _is_one_edit(first: str, second: str) -> bool:
+    """Return whether two folded labels are one edit apart, not of a digit (see `spelt_like`)."""
+    if min(len(first), len(second)) < _SHORTEST:
+        return False
+    pairs = enumerate(zip(first, second, strict=False))
+    start = next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
+    one, other = first[start:], second[start:]
+    edited = ""
+    if one[1:] == other[1:]:
+        edited = one[:1] + other[:1]
+    elif one[1:] == other:
+        edited = one[:1]
+    elif one == other[1:]:
+        edited = other[:1]
+    elif one[:2] == other[1::-1] and one[2:] == other[2:]:
+        edited = one[:2]
+    return bool(edited) and not edited.isdigit()

@@ -189,7 +189,8 @@ def read_reading(
     if whole.get("truncate_dim") is not None:
         raise ModelError(
             f"`truncate_dim` is {shorten(whole['truncate_dim'])}", where=at(file),
-            expected="embeddings of full length", fix="Choose another encoder.",
+            expected="embeddings of full length",
+            fix=f"Remove `truncate_dim` from {file.name} to train on the full length.",
         )  # fmt: skip
     found = json_object(whole.get("prompts") or {}, file)
     prompts = {str(name): text or "" for name, text in found.items()}

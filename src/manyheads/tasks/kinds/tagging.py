@@ -158,6 +158,7 @@ class Tagging(TagCalibration, TagChecks, Kind):
             found.note(found.names, raw.tags, where)
         elif isinstance(raw, IndexedTags):
             found.note(found.indices, raw.tags, where)
+            found.index_field = found.index_field or field
         else:
             found.note(found.types, (span.label for span in raw), where)
             if raw and isinstance(found, FoundTags):
