@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
 from manyheads import SentenceClassifier
-from manyheads.errors import RequestError
+from manyheads.errors import ConfigError, RequestError
 from training_setup import encoder_folder, sentences
 
 TEXTS = [" ".join(record["tokens"]) for record in sentences(40, 1)]
@@ -98,3 +98,17 @@ def test_other_input_than_texts_is_refused() -> None:
         classifier().fit("a", [0])
     with pytest.raises(NotFittedError):
         classifier().predict(["a"])
+
+
+def test_a_fit_that_fails_leaves_the_classifier_as_it_was(fitted: SentenceClassifier) -> None:
+    copy = pickle.loads(pickle.dumps(fitted))
+    copy.set_params(settings={"max_length": 0})
+    with pytest.raises(ConfigError, match="max_length"):
+        copy.fit(["put on jazz", "turn it off"], ["play", "stop"])
+    assert copy.classes_.tolist() == [False, True]
+    assert (copy.predict(TEXTS) == fitted.predict(TEXTS)).all()
+    first = classifier().set_params(settings={"max_length": 0})
+    with pytest.raises(ConfigError, match="max_length"):
+        first.fit(TEXTS, LABELS)
+    with pytest.raises(NotFittedError):
+        first.predict(TEXTS)

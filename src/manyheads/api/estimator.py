@@ -78,27 +78,28 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise RequestError(
                 f"{len(texts)} texts and {len(labels)} classes", expected="as many of both"
             )
-        self.classes_: NDArray[Any]
-        self.classes_, indices = np.unique(labels, return_inverse=True)
-        names = [str(one) for one in self.classes_]
+        classes: NDArray[Any]
+        classes, indices = np.unique(labels, return_inverse=True)
+        names = [str(one) for one in classes]
         records = [{"text": text, _TASK: names[i]} for text, i in zip(texts, indices, strict=True)]
-        rate: dict[str, Any] = {}
-        if self.learning_rate is not None:
-            rate["learning_rate"] = self.learning_rate
         with TemporaryDirectory(prefix="manyheads-fit-") as folder:
-            trained = train(
-                records,
-                tasks={_TASK: {"kind": "classification", "labels": names}},
-                save_dir=folder,
-                progress=self.progress,
-                model_name=self.model_name,
-                num_epochs=self.num_epochs,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                **rate,
-                **(self.settings or {}),
-            )
-            self._keep(_files_of(trained.best))
+            own: dict[str, Any] = {
+                "data": records,
+                "tasks": {_TASK: {"kind": "classification", "labels": names}},
+                "save_dir": folder,
+                "progress": self.progress,
+                "model_name": self.model_name,
+                "num_epochs": self.num_epochs,
+                "batch_size": self.batch_size,
+                "seed": self.seed,
+            }
+            if self.learning_rate is not None:
+                own["learning_rate"] = self.learning_rate
+            settings = self.settings or {}
+            trained = train(**own, **settings)
+            model = self._copied(_files_of(trained.best))
+        self.model_: Model = model
+        self.classes_: NDArray[Any] = classes
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -112,20 +113,21 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         A text without words has the same probability for all.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         shares = self.model_.predict_proba(_texts(X))
         return np.where(np.isnan(shares), np.float32(1 / len(self.classes_)), shares)
 
-    def _keep(self, files: Mapping[str, bytes]) -> None:
-        """Copy a model folder; the copy is removed with the classifier."""
+    def _copied(self, files: Mapping[str, bytes]) -> Model:
+        """Load a copy of a model folder, which is removed with the model."""
         folder = mkdtemp(prefix="manyheads-classifier-")
         for name, data in files.items():
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         threads = (self.settings or {}).get("threads")
-        self.model_: Model = load(folder, threads=threads)
-        finalize(self.model_, rmtree, folder, ignore_errors=True)
+        model = load(folder, threads=threads)
+        finalize(model, rmtree, folder, ignore_errors=True)
+        return model
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -138,7 +140,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         files = state.pop("_files", None)
         super().__setstate__(state)
         if files is not None:
-            self._keep(files)
+            self.model_ = self._copied(files)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
