@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory, mkdtemp
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from manyheads.api import load, train
 from manyheads.api.model import Model
+from manyheads.data.readers import is_missing
 from manyheads.errors import RequestError, shorten
 from manyheads.text import Floats
 
@@ -68,10 +69,11 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on texts and their classes.
 
         Raises:
-            RequestError: X has no texts, or not as many as y.
+            RequestError: X has no texts, or not as many as y; y has a missing class or several
+                columns; or `settings` has what is set elsewhere.
             ManyheadsError: a setting is invalid, or there are too few records.
         """
-        texts, labels = _texts(X), np.asarray(y)
+        texts, labels = _texts(X), _labels(y)
         if not texts:
             raise RequestError("X has no texts", expected="several of each class")
         if len(texts) != len(labels):
@@ -96,6 +98,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if self.learning_rate is not None:
                 own["learning_rate"] = self.learning_rate
             settings = self.settings or {}
+            self._refuse_twice(settings, own)
             trained = train(**own, **settings)
             model = self._copied(_files_of(trained.best))
         self.model_: Model = model
@@ -116,6 +119,24 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "model_")
         shares = self.model_.predict_proba(_texts(X))
         return np.where(np.isnan(shares), np.float32(1 / len(self.classes_)), shares)
+
+    def _refuse_twice(self, settings: Mapping[str, Any], own: Collection[str]) -> None:
+        """Refuse settings that an argument of the classifier, or `fit` itself, sets.
+
+        Raises:
+            RequestError: there is one.
+        """
+        for name in settings:
+            if name in own:
+                is_argument = name in self.get_params(deep=False)
+                raise RequestError(
+                    f"`settings` has `{name}`, which "
+                    + ("is an argument of the classifier" if is_argument else "`fit` sets itself"),
+                    expected="other fields of the configuration",
+                    fix=f"Say it there: SentenceClassifier({name}=...)."
+                    if is_argument
+                    else f"Leave out `{name}`.",
+                )
 
     def _copied(self, files: Mapping[str, bytes]) -> Model:
         """Load a copy of a model folder, which is removed with the model."""
@@ -175,6 +196,30 @@ def _texts(X: Any) -> Sequence[str]:
         if not isinstance(text, str):
             raise RequestError(f"text {number} of X is {shorten(text)}", expected="a string")
     return list(values)
+
+
+def _labels(y: Any) -> NDArray[Any]:
+    """Return the classes of texts, [N].
+
+    Raises:
+        RequestError: they are not a series, or one is missing.
+    """
+    # As an array of strings, it would have the text "nan" in place of a missing value.
+    given = np.asarray(y, dtype=object)
+    if given.ndim != 1:
+        raise RequestError(
+            f"y should be a 1d array, got an array of shape {given.shape} instead",
+            expected="a class for each text",
+            fix="Choose the column of classes, such as y['label'].",
+        )
+    for number, label in enumerate(given, 1):
+        if is_missing(label):
+            raise RequestError(
+                f"label {number} of y is {label}",
+                expected="a class for each text",
+                fix="Leave out texts without a class.",
+            )
+    return np.asarray(y)
 
 
 def _files_of(folder: Path) -> dict[str, bytes]:

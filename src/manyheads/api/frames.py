@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from manyheads.data.readers import is_missing
 from manyheads.errors import RequestError, listing, nearest
 from manyheads.inference import Text, TextPair
 from manyheads.tasks import EMBEDDING, Prediction
@@ -81,7 +82,4 @@ def table_cells(prediction: Prediction) -> dict[str, Any]:
 
 
 def _text(value: Any) -> Any:
-    # A missing value: None, or NaN and NA, which are not equal to themselves.
-    if value is None or type(value).__name__ == "NAType":
-        return ""
-    return "" if isinstance(value, float) and value != value else value
+    return "" if is_missing(value) else value

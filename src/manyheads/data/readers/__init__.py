@@ -20,6 +20,7 @@ from manyheads.data.readers.memory import (
     in_memory,
     is_column,
     is_in_memory,
+    is_missing,
     read_memory,
 )
 from manyheads.data.readers.row import MAX_RECORD_BYTES, Layout, Row, Source
@@ -39,6 +40,7 @@ __all__ = [
     "is_data_file",
     "is_dataset_name",
     "is_in_memory",
+    "is_missing",
     "read_rows",
     "without_split",
 ]

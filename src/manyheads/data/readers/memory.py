@@ -64,6 +64,14 @@ def _are_columns(data: Mapping[Any, Any]) -> bool:
     return any(name in data for name in _TEXTS) and all(map(is_column, data.values()))
 
 
+def is_missing(value: object) -> bool:
+    """Return whether a value stands for a missing one: None, NaN, NA or NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    # NaN is the one number that differs from itself.
+    return isinstance(value, float) and value != value
+
+
 def is_column(values: object) -> bool:
     """Return whether an object is a column of values in a mapping of columns."""
     return isinstance(values, list | tuple) or (
@@ -224,9 +232,7 @@ def _items(records: Any) -> Iterable[Any]:
 
 def _present(value: Any) -> Any:
     """Return a cell of a DataFrame, or None where its value is missing."""
-    missing = type(value).__name__ in ("NAType", "NaTType")
-    # NaN is the one number that differs from itself.
-    return None if missing or (isinstance(value, float) and value != value) else value
+    return None if is_missing(value) else value
 
 
 def _plain(value: Any) -> Any:
