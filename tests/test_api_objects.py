@@ -181,6 +181,41 @@ def test_class_names_of_a_data_set_replace_its_indices() -> None:
             assert [row.fields["label"] for row in read_rows(name)] == ["yes", "no"]
 
 
+CLASSES, TAGS = ["statement", "rumour", "question"], ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+
+
+def with_classes(records: list[dict[str, Any]], classes: list[str]) -> datasets.Dataset:
+    """A data set of records with indices of classes and tags."""
+    features = datasets.Features(
+        {
+            "tokens": datasets.Sequence(datasets.Value("string")),
+            "label": datasets.ClassLabel(names=classes),
+            "ner": datasets.Sequence(datasets.ClassLabel(names=TAGS)),
+        }
+    )
+    return datasets.Dataset.from_list(records, features=features)
+
+
+def test_labels_are_in_the_order_of_a_data_set(
+    tmp_path: Path, model: manyheads.TrainedModel
+) -> None:
+    data = with_classes(sentences(40, 1), CLASSES)
+    run = options(tmp_path, num_epochs=3)
+    found = manyheads.train(data, progress=False, **run)
+    assert found.tasks["classification"].labels == tuple(CLASSES)
+    assert found.tasks["ner"].labels == tuple(TAGS)
+    texts = [" ".join(tokens) for tokens in data["tokens"]]
+    assert (found.predict_proba(texts).argmax(1) == data["label"]).mean() > 0.9
+
+    again = manyheads.train(data, resume=True, progress=False, **{**run, "num_epochs": 4})
+    assert again.tasks["classification"].labels == tuple(CLASSES)
+    # A trained head keeps the order that it has.
+    part = with_classes(sentences(20, 2), CLASSES)
+    other = {"save_dir": str(tmp_path / "other"), "num_epochs": 1}
+    warm = manyheads.train(part, init_from=model.best, progress=False, **{**run, **other})
+    assert warm.tasks["classification"].labels == ("question", "statement")
+
+
 def test_other_objects_than_records_are_refused(tmp_path: Path) -> None:
     splits = datasets.DatasetDict(a=datasets.Dataset.from_list(RECORDS))
     with pytest.raises(RequestError, match=r"the type DatasetDict.*such as data\['train'\]"):

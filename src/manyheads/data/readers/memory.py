@@ -150,6 +150,7 @@ def read_memory(source: Source) -> Iterator[Row]:
 def _rows(source: Source) -> Iterator[Row]:
     records = _named[source.name]
     names = _class_names(records)
+    source.state_classes(names)
     for number, fields in enumerate(_items(records), 1):
         row = Row(source.name, number, "record", {})
         yield from source.attempt(row, _record, fields, names, row.where)
