@@ -418,6 +418,28 @@ def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
         model.predict(frame)
 
 
+def test_a_frame_gets_the_candidates_and_logits_that_are_asked_for(
+    model: manyheads.TrainedModel,
+) -> None:
+    frame = pd.DataFrame({"text": [*TEXTS, ""]})
+    asked: dict[str, Any] = {"tasks": ["classification"], "top_k": 2, "logits": True}
+    found = model.predict(frame, **asked)
+    assert list(found.columns) == [
+        "text", "classification", "classification_score", "classification_candidates",
+        "classification_logit",
+    ]  # fmt: skip
+    first = model.predict(TEXTS, **asked)[0].to_dict()["classification"]
+    assert found["classification_candidates"].iloc[0] == first["candidates"]
+    assert len(first["candidates"]) == 2
+    assert found["classification_logit"].iloc[0] == pytest.approx(first["logit"])
+    assert found["classification_candidates"].iloc[2] == []
+    alone = model.predict(frame, tasks=["classification"], top_k=1)
+    assert list(alone.columns)[-1] == "classification_candidates"
+    tagged = model.predict(frame, tasks=["ner"], top_k=2, logits=True)
+    assert list(tagged.columns) == ["text", "ner"]
+    assert all("logit" in entity for entity in tagged["ner"].iloc[1])
+
+
 @pytest.mark.parametrize("form", ["dicts", "columns", "arrow", "dataset"])
 def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.TrainedModel) -> None:
     records = [{"q": text, "label": "question"} for text in TEXTS]

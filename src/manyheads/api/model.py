@@ -208,8 +208,9 @@ class Model:
         A notebook shows the list as a table.
 
         The result has the columns and index of the DataFrame, for each task a column of its name
-        (`predicted_NAME` if that exists), for classes their probability (`NAME_score`), and
-        `in_scope` if the model has a scope.
+        (`predicted_NAME` if that exists), for classes their probability (`NAME_score`), with
+        `top_k` the most probable ones (`NAME_candidates`), with `logits` the head's own output
+        (`NAME_logit`), and `in_scope` if the model has a scope.
 
         Args:
             texts: strings, lists of tokens, pairs of strings, a pandas or polars DataFrame, or
@@ -243,7 +244,9 @@ class Model:
             given, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,
             thresholds=thresholds, logits=logits,
         )  # fmt: skip
-        return with_predictions(texts, found, embed=embed) if frame else Predictions(found)
+        if not frame:
+            return Predictions(found)
+        return with_predictions(texts, found, embed=embed, top_k=top_k, logits=logits)
 
     def predict_stream(
         self,
