@@ -440,7 +440,7 @@ def test_a_frame_gets_the_candidates_and_logits_that_are_asked_for(
     assert all("logit" in entity for entity in tagged["ner"].iloc[1])
 
 
-@pytest.mark.parametrize("form", ["dicts", "columns", "arrow", "dataset"])
+@pytest.mark.parametrize("form", ["dicts", "columns", "arrow", "dataset", "frame"])
 def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.TrainedModel) -> None:
     records = [{"q": text, "label": "question"} for text in TEXTS]
     forms: dict[str, Any] = {
@@ -448,16 +448,27 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
         "columns": {"q": TEXTS, "label": ["question"] * len(TEXTS)},
         "arrow": pa.Table.from_pylist(records),
         "dataset": datasets.Dataset.from_list(records),
+        "frame": pd.DataFrame(records),
     }
     found = model.predict(forms[form], text="q")
-    assert [one.text for one in found] == list(TEXTS)
-    assert [one.results for one in found] == [one.results for one in model.predict(TEXTS)]
+    if form != "frame":
+        assert [one.text for one in found] == list(TEXTS)
+        assert [one.results for one in found] == [one.results for one in model.predict(TEXTS)]
+    shares = model.predict_proba(forms[form], text="q")
+    np.testing.assert_array_equal(shares, model.predict_proba(TEXTS))
+    np.testing.assert_array_equal(model.encode(forms[form], text="q"), model.encode(TEXTS))
     with pytest.raises(
         RequestError, match=r"expected the path of a file\. For data in .* `predict`"
     ):
         model.predict_file(forms[form])
     with pytest.raises(DataError, match=r"records:texts record 1: neither `text` nor `tokens`"):
         model.predict([{"body": "where is anna ?"}])
+
+
+def test_a_single_text_is_refused(model: manyheads.TrainedModel) -> None:
+    for use in (model.predict, model.predict_proba, model.encode):
+        with pytest.raises(RequestError, match=r"one text, .*; expected a list of texts"):
+            use(TEXTS[0])
 
 
 def test_reprs_describe_the_objects(model: manyheads.TrainedModel) -> None:
