@@ -103,12 +103,7 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
         RequestError: they are something else, such as several splits.
     """
     if not are_records(records):
-        raise RequestError(
-            f"the records are of the type {type(records).__name__}",
-            expected="a list of dicts or of pairs such as (text, label), a dict of columns with "
-            "`text` or `tokens`, a DataFrame, an Arrow table, a Dataset, or a path",
-            fix="Choose a split, such as data['train']." if are_splits(records) else "",
-        )
+        raise _no_records(records)
     if isinstance(records, Mapping):
         _check_lengths(records)
     kept = list(records) if isinstance(records, Iterator) else records
@@ -122,6 +117,25 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
         yield key
     finally:
         del _named[key]
+
+
+def _no_records(found: Any) -> RequestError:
+    """Make the error for an object, or the items of a list, that are no records."""
+    if isinstance(found, list | tuple):
+        first = found[0]
+        what = f"record 1 is of the type {type(first).__name__}"
+        expected = "a dict, or a pair such as (text, label)"
+    else:
+        first = found
+        what = f"the records are of the type {type(found).__name__}"
+        expected = (
+            "a list of dicts or of pairs such as (text, label), a dict of columns with `text` or "
+            "`tokens`, a DataFrame, an Arrow table, a Dataset, or a path"
+        )
+    fix = "Choose a split, such as data['train']." if are_splits(found) else ""
+    if type(first).__module__.startswith("spacy."):
+        fix = 'Write the docs to a file, DocBin(docs=docs).to_disk("x.spacy"), and give its path.'
+    return RequestError(what, expected=expected, fix=fix)
 
 
 def read_memory(source: Source) -> Iterator[Row]:
