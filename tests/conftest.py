@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-NEED_AN_EXPORT = {"test_export.py", "test_ray.py", "test_runtime.py"}
+NEED_AN_EXPORT = {
+    "test_export.py",
+    "test_gate.py",
+    "test_graphs.py",
+    "test_int8.py",
+    "test_ray.py",
+    "test_runtime.py",
+}
 
 # Property tests do not depend on the machine's speed.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

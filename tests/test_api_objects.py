@@ -1,4 +1,4 @@
-"""Records in memory, models as objects, and the rest of the Python API."""
+"""Models as objects of the Python API: predictions, scores, tables and what is refused."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import copy
 import json
 import os
 import pydoc
-import random
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,163 +19,34 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-import transformers
 
 import manyheads
-from equal_runs import assert_same_run
-from manyheads.api.arguments import named_texts
 from manyheads.cli import COMMANDS
-from manyheads.data.readers import in_memory, read_rows
-from manyheads.errors import ConfigError, DataError, RequestError
+from manyheads.data.readers import in_memory
+from manyheads.errors import DataError, RequestError
 from manyheads.evaluation import evaluate
 from manyheads.inference import load_model
-from manyheads.storage import read_manifest
+from manyheads.storage import StorageError
 from manyheads.tasks import Entity, TaggingResult
-from manyheads.training import StepReport, train
-from training_setup import (
-    Spy,
-    config,
-    encoder_folder,
-    run,
-    sentences,
-    settings,
-    write_records,
-)
+from training_setup import encoder_folder, run, sentences, without_files, write_records
 
-RECORDS = [
-    {"text": "will anna eat ?", "label": "question"},
-    {"text": "anna lives in rome", "label": "statement"},
-]
 TEXTS = ["will john eat ?", "john lives in paris"]
-
-
-def options(folder: Path, **changes: Any) -> dict[str, Any]:
-    """The settings of a small run without files."""
-    values = settings(folder, train_file="", valid_file="", **changes)
-    return {k: v for k, v in values.items() if k not in ("train_file", "valid_file")}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> manyheads.TrainedModel:
     folder = tmp_path_factory.mktemp("model")
     return manyheads.train(
-        sentences(40, 1), valid=sentences(8, 2), progress=False, **options(folder, num_epochs=3)
+        sentences(40, 1),
+        valid=sentences(8, 2),
+        progress=False,
+        **without_files(folder, num_epochs=3),
     )
-
-
-@pytest.mark.parametrize(
-    "form", ["dicts", "pairs", "columns", "series", "generator", "frame", "arrow", "dataset"]
-)
-def test_records_in_memory_are_read_like_those_of_a_file(form: str, tmp_path: Path) -> None:
-    frame = pd.DataFrame(RECORDS)
-    forms: dict[str, Any] = {
-        "dicts": RECORDS,
-        "pairs": [(record["text"], record["label"]) for record in RECORDS],
-        "columns": {key: [record[key] for record in RECORDS] for key in ("text", "label")},
-        "series": {"text": frame["text"], "label": frame["label"].to_numpy()},
-        "generator": (record for record in RECORDS),
-        "frame": frame,
-        "arrow": pa.Table.from_pylist(RECORDS),
-        "dataset": datasets.Dataset.from_list(RECORDS),
-    }
-    with in_memory(forms[form], "train") as name:
-        for _ in range(2):
-            rows = list(read_rows(name))
-            assert [dict(row.fields) for row in rows] == RECORDS
-            assert [row.where for row in rows] == [f"records:train record {n}" for n in (1, 2)]
-    with pytest.raises(DataError, match="the records were in memory and no longer exist"):
-        list(read_rows(name))
-
-
-def in_rows(records: Any) -> list[dict[str, Any]]:
-    with in_memory(records, "train") as name:
-        return [dict(row.fields) for row in read_rows(name)]
-
-
-def test_pairs_with_annotations_are_read_as_spacy_has_them() -> None:
-    span = {"start": 0, "end": 4, "label": "PERSON"}
-    anna = ("Anna eats", {"entities": [(0, 4, "PERSON")], "cats": {"a": 1.0, "b": 0.0}})
-    assert in_rows([anna, ("hello", {"entities": []})]) == [
-        {"text": "Anna eats", "entities": [span], "label": "a"}, {"text": "hello", "entities": []}
-    ]  # fmt: skip
-    several = ("both", {"cats": {"a": 1.0, "b": 0.5}})
-    assert [row["labels"] for row in in_rows([several, ("none", {"cats": {"a": 0.1}})])] == [
-        ["a", "b"], []
-    ]  # fmt: skip
-    with pytest.raises(DataError, match=r"record 2: an entity is \[0, 4\]; expected a list such"):
-        in_rows([anna, ("Anna", {"entities": [(0, 4)]})])
-    assert in_rows([("Anna", {"text": "other", "entities": []})])[0]["text"] == "Anna"
-
-
-def test_pairs_have_labels_of_every_kind() -> None:
-    texts, labels = np.array(["a", "b"]), np.array([1, 0])
-    assert in_rows(list(zip(texts, labels, strict=True))) == [
-        {"text": "a", "label": 1}, {"text": "b", "label": 0}
-    ]  # fmt: skip
-    assert in_rows([("a", None), ("b", "x")])[0] == {"text": "a", "label": None}
-    assert in_rows([("a", ["x", "y"])]) == [{"text": "a", "labels": ["x", "y"]}]
-
-
-def test_pairs_of_texts_without_labels_stay_pairs() -> None:
-    with ExitStack() as named:
-        name = named_texts([("a", "b"), ("c", "d")], "pool", named)
-        assert [dict(row.fields) for row in read_rows(name)] == [
-            {"text": "a", "text2": "b"}, {"text": "c", "text2": "d"}
-        ]  # fmt: skip
-
-
-def test_columns_may_hold_dicts_and_have_the_names_of_settings() -> None:
-    columns = {"text": ["a", "b"], "device": ["x", "y"], "meta": [{"n": 1}, {"n": 2}]}
-    assert in_rows(columns)[1] == {"text": "b", "device": "y", "meta": {"n": 2}}
-    with pytest.raises(RequestError, match="the records are of the type dict"):
-        in_rows({"text": ["a"], "label": np.int64(1)})
-
-
-def test_columns_of_several_lengths_and_splits_are_refused() -> None:
-    with pytest.raises(RequestError, match=r"have 2 values \(text\), 1 value \(label\)"):
-        manyheads.train({"text": ["a", "b"], "label": ["x"]})
-    for records in (RECORDS, pd.DataFrame(RECORDS), [("a", "x")]):
-        with pytest.raises(RequestError, match=r"dict.*Choose a split, such as data\['train'\]"):
-            manyheads.train({"train": records, "test": records})
-
-
-def test_a_mapping_of_settings_is_not_taken_for_columns() -> None:
-    with pytest.raises(ConfigError, match=r"unknown key `fies` \(did you mean"):
-        manyheads.train({"fies": ["a.csv"]})
-    with pytest.raises(ConfigError, match="unknown key `vali_files`"):
-        manyheads.train({"fies": ["a.csv"], "vali_files": ["b.csv"]})
-    with pytest.raises(ConfigError, match="`tasks`"):
-        manyheads.train({"files": ["a.csv"], "tasks": [{"kind": "classification"}]})
-    with pytest.raises(DataError, match=r"a\.csv: there is no such file"):
-        manyheads.train({"files": ["a.csv"]})
-
-
-def test_values_of_numpy_and_missing_ones_are_plain() -> None:
-    frame = pd.DataFrame({"text": ["a b", "c"], "label": ["x", None], "n": [1.5, float("nan")]})
-    frame["tags"] = [np.array(["O", "O"]), np.array(["O"])]
-    with in_memory(frame, "train") as name:
-        first, second = [row.fields for row in read_rows(name)]
-    assert first == {"text": "a b", "label": "x", "n": 1.5, "tags": ["O", "O"]}
-    assert second == {"text": "c", "label": None, "n": None, "tags": ["O"]}
-    with in_memory([{"label": np.int64(3), "deep": [{"x": np.float32(0.5)}]}], "train") as name:
-        [row] = read_rows(name)
-    assert row.fields == {"label": 3, "deep": [{"x": 0.5}]}
-    assert type(row.fields["label"]) is int
 
 
 def test_a_column_of_a_data_set_is_texts(model: manyheads.TrainedModel) -> None:
     column = datasets.Dataset.from_list([{"text": "is it good"}, {"text": "b"}])["text"]
     assert [p.text for p in model.predict(column)] == ["is it good", "b"]
-
-
-def test_class_names_of_a_data_set_replace_its_indices() -> None:
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
-    )
-    data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
-    for form in (data, data.data.table):
-        with in_memory(form, "train") as name:
-            assert [row.fields["label"] for row in read_rows(name)] == ["yes", "no"]
 
 
 CLASSES, TAGS = ["statement", "rumour", "question"], ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -200,7 +68,7 @@ def test_labels_are_in_the_order_of_a_data_set(
     tmp_path: Path, model: manyheads.TrainedModel
 ) -> None:
     data = with_classes(sentences(40, 1), CLASSES)
-    run = options(tmp_path, num_epochs=3)
+    run = without_files(tmp_path, num_epochs=3)
     found = manyheads.train(data, progress=False, **run)
     assert found.tasks["classification"].labels == tuple(CLASSES)
     assert found.tasks["ner"].labels == tuple(TAGS)
@@ -216,34 +84,12 @@ def test_labels_are_in_the_order_of_a_data_set(
     assert warm.tasks["classification"].labels == ("question", "statement")
 
 
-def test_other_objects_than_records_are_refused(tmp_path: Path) -> None:
-    splits = datasets.DatasetDict(a=datasets.Dataset.from_list(RECORDS))
-    with pytest.raises(RequestError, match=r"the type DatasetDict.*such as data\['train'\]"):
-        manyheads.train(splits)
-    with pytest.raises(RequestError, match="record 1 is of the type int; expected a dict, or a pa"):
-        manyheads.train([7, RECORDS[0]])
-    with pytest.raises(RequestError, match="record 1 is of the type int"):
-        manyheads.train(RECORDS, valid=[7], progress=False, **options(tmp_path))
-    with pytest.raises(
-        RequestError, match=r"a list of strings, such as 'put on jazz', and.* pairs"
-    ):
-        manyheads.train(["put on jazz", "turn it off."])
-    with pytest.raises(DataError, match=r"missing\.jsonl: there is no such file"):
-        manyheads.train([str(tmp_path / "missing.jsonl"), "other.jsonl"])
-    with pytest.raises(DataError, match="records:train record 2: 7 is not a record"):
-        manyheads.train([RECORDS[0], 7], valid=RECORDS, progress=False, **options(tmp_path))
-    with pytest.raises(DataError, match="records:train record 1: `text` has no value"):
-        manyheads.train(pd.DataFrame([{"text": None, "label": "a"}]), progress=False)
-    with pytest.raises(DataError, match="records:train record 1: neither `text` nor `tokens`"):
-        manyheads.train([{"label": "a"}], valid=RECORDS, progress=False, **options(tmp_path))
-
-
 def test_training_on_records_equals_training_on_their_files(
     tmp_path: Path, model: manyheads.TrainedModel
 ) -> None:
     train = write_records(tmp_path / "train.jsonl", sentences(40, 1))
     valid = write_records(tmp_path / "valid.jsonl", sentences(8, 2))
-    run = options(tmp_path, num_epochs=3)
+    run = without_files(tmp_path, num_epochs=3)
     other = manyheads.train(train, valid=valid, progress=False, **run)
     assert [e["loss"] for e in other.history] == [e["loss"] for e in model.history]
 
@@ -260,7 +106,7 @@ def test_a_layout_says_how_the_data_of_a_training_are_laid_out(
     layout = manyheads.Layout(names={"first": "label", "second": "ner"})
     other = manyheads.train(
         otherwise_named(sentences(40, 1)), valid=otherwise_named(sentences(8, 2)), layout=layout,
-        progress=False, **options(tmp_path, num_epochs=3),
+        progress=False, **without_files(tmp_path, num_epochs=3),
     )  # fmt: skip
     assert [e["loss"] for e in other.history] == [e["loss"] for e in model.history]
     file = write_records(tmp_path / "named.jsonl", otherwise_named(sentences(40, 1)))
@@ -269,44 +115,8 @@ def test_a_layout_says_how_the_data_of_a_training_are_laid_out(
     assert "null" not in (tmp_path / "c.yaml").read_text()
 
 
-def test_a_layout_replaces_that_of_a_configuration_or_a_teacher(tmp_path: Path) -> None:
-    def renamed(count: int, seed: int, text: str, label: str) -> str:
-        rows = [{text: " ".join(r["tokens"]), label: r["label"]} for r in sentences(count, seed)]
-        return str(write_records(tmp_path / f"{text}{seed}.jsonl", rows))
-
-    files = {
-        f"{key}_file": renamed(20, seed, "said", "is") for key, seed in (("train", 1), ("valid", 2))
-    }
-    tasks = {"classification": {"kind": "classification"}}
-    first = settings(tmp_path, tasks=tasks, text_field="said", map={"is": "label"}, **files)
-    teacher = manyheads.train(config=first, progress=False)
-
-    others = {
-        "train_file": renamed(20, 3, "phrase", "sort"),
-        "valid_file": renamed(9, 4, "phrase", "sort"),
-    }
-    layout = manyheads.Layout(names={"phrase": "text", "sort": "label"})
-    student = manyheads.distill(
-        teacher.best, layout=layout, save_dir=tmp_path / "student", progress=False, **others
-    )
-    assert (student.config.text_field, student.config.map) == (None, layout.names)
-    again = manyheads.train(
-        config=first, layout=layout, progress=False, save_dir=tmp_path / "again", **others
-    )
-    assert again.config.map == layout.names
-
-
-def test_a_layout_beside_settings_that_say_the_same_is_refused(tmp_path: Path) -> None:
-    layout = manyheads.Layout(names={"column": "ner"})
-    with pytest.raises(ConfigError, match="`layout` is given beside `text_field`, `map`"):
-        manyheads.train(RECORDS, layout=layout, text_field="a", map={"b": "ner"})
-    several = replace(layout, own={"a.csv": manyheads.Layout()})
-    with pytest.raises(ConfigError, match="layouts of single files"):
-        manyheads.compare(RECORDS, layout=several)
-
-
 def test_advice_is_worded_for_python(tmp_path: Path, model: manyheads.TrainedModel) -> None:
-    run = options(tmp_path, save_dir=str(model.save_dir))
+    run = without_files(tmp_path, save_dir=str(model.save_dir))
     with pytest.raises(RequestError, match="Continue that run with `resume=True`, replace it with"):
         manyheads.train(sentences(8, 1), valid=sentences(4, 2), progress=False, **run)
     with pytest.raises(DataError, match=r'Name the field: `layout=Layout\(names={NAME: "text"}\)`'):
@@ -353,29 +163,6 @@ def test_scoring_takes_a_layout_and_leaves_out_the_drift(
     assert scores["f1"] == plain.evaluation["tasks"]["classification"]["f1"]
 
 
-def test_tasks_of_records_are_inferred_and_a_part_is_held_out(tmp_path: Path) -> None:
-    frame = pd.DataFrame(sentences(40, 1, fields=("label",)))
-    found = manyheads.train(frame, progress=False, **options(tmp_path, num_epochs=1))
-    assert list(found.tasks) == ["classification"]
-    assert 0 < found.evaluate().evaluation["records"] < 20
-    again = manyheads.train(frame, resume=True, progress=False, **options(tmp_path, num_epochs=2))
-    assert len(again.history) == 2
-    # In any order: the run keeps its own.
-    shuffled = frame.sample(frac=1, random_state=1)
-    manyheads.train(shuffled, resume=True, progress=False, **options(tmp_path, num_epochs=2))
-    tasks = {"classification": {"kind": "classification"}}
-    for data, more in [
-        (frame[1:], {}),
-        (frame[1:], {"config": {"tasks": tasks}}),
-        (write_records(tmp_path / "other.jsonl", sentences(40, 1, fields=("label",))), {}),
-    ]:
-        settings = options(tmp_path, num_epochs=3) | more
-        with pytest.raises(
-            RequestError, match=r"was started with other data than .*Leave them out"
-        ):
-            manyheads.train(data, resume=True, progress=False, **settings)
-
-
 def test_probabilities_are_those_of_the_predictions(model: manyheads.TrainedModel) -> None:
     texts = [*TEXTS, ""]
     shares = model.predict_proba(texts)
@@ -407,6 +194,22 @@ def test_a_saved_model_is_the_same_and_one_trained_further_has_its_weights(
     (tmp_path / "other" / "letter.txt").write_text("dear", encoding="utf-8")
     with pytest.raises(RequestError, match="holds something other than a model"):
         model.save(tmp_path / "other")
+
+
+def test_a_copy_of_a_model_has_no_temporary_files_and_is_not_within_it(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    first = manyheads.load(model.save(tmp_path / "first"), threads=1)
+    (tmp_path / "first/.model.safetensors.0123abcd.manyheads-tmp").write_bytes(b"a part")
+    (tmp_path / "first/notes.txt").write_text("mine", encoding="utf-8")
+    copied = {path.name for path in first.save(tmp_path / "second").iterdir()}
+    assert copied == {path.name for path in model.best.iterdir()} | {"notes.txt"}
+    with pytest.raises(RequestError, match=r"first/copy: is within the folder of the model"):
+        first.save(tmp_path / "first/copy")
+    (tmp_path / "first/link.txt").symlink_to("nowhere")
+    with pytest.raises(StorageError, match=r"first/link\.txt: cannot be copied: there is no such"):
+        first.save(tmp_path / "third")
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
@@ -473,6 +276,8 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
         model.predict_file(forms[form])
     with pytest.raises(DataError, match=r"records:texts record 1: neither `text` nor `tokens`"):
         model.predict([{"body": "where is anna ?"}])
+    with pytest.raises(RequestError, match=r"no column 'w'; expected one of: q, label\. Name the"):
+        model.predict(forms["columns"], text="w")
 
 
 def test_a_single_text_is_refused(model: manyheads.TrainedModel) -> None:
@@ -500,168 +305,6 @@ def test_reprs_describe_the_objects(model: manyheads.TrainedModel) -> None:
     )
     with pytest.raises(RequestError, match=r"no task 'nre' \(did you mean \"ner\"\?\)"):
         prediction["nre"]
-
-
-def test_callbacks_see_every_step_and_epoch_and_progress_is_shown_unless_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    steps: list[str] = []
-    epochs: list[int] = []
-    data: dict[str, Any] = {"valid": sentences(4, 2), "overwrite": True}
-    spy = Spy()
-    manyheads.train(
-        sentences(8, 1), **data, **options(tmp_path, num_epochs=2), reporter=spy,
-        on_step=lambda report: steps.append(report.task),
-        on_epoch=lambda entry: epochs.append(entry["epoch"]),
-    )  # fmt: skip
-    assert epochs == [1, 2]
-    assert steps == [task for task, _ in spy.losses]
-    assert capsys.readouterr() == ("", "")
-    manyheads.train(sentences(8, 1), **data, **options(tmp_path))
-    shown = capsys.readouterr()
-    assert "Epochs" in shown.out
-    assert "Evaluating epoch 1" in shown.err
-    manyheads.train(sentences(8, 1), **data, **options(tmp_path), progress=False)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_a_failing_callback_ends_the_display(tmp_path: Path) -> None:
-    def stop(report: object) -> None:
-        raise KeyError("enough")
-
-    spy = Spy()
-    with pytest.raises(KeyError, match="enough"):
-        manyheads.train(
-            sentences(8, 1), valid=sentences(4, 2), reporter=spy, on_step=stop, **options(tmp_path)
-        )
-    assert spy.ended
-
-
-class _Failing(Spy):
-    """A reporter that ends the run at its third step: it raises, or sets `failure`."""
-
-    def __init__(self, raises: bool) -> None:
-        super().__init__()
-        self.raises = raises
-
-    def step(self, report: StepReport) -> None:
-        super().step(report)
-        if len(self.turns) == 3:
-            error = KeyError("enough")
-            if self.raises:
-                raise error
-            self.failure = error
-
-
-@pytest.mark.parametrize("raises", [True, False])
-def test_a_run_that_a_reporter_of_ones_own_stops_is_saved(tmp_path: Path, raises: bool) -> None:
-    reporter = _Failing(raises)
-    with pytest.raises(KeyError, match="enough"):
-        manyheads.train(
-            sentences(8, 1), valid=sentences(4, 2), reporter=reporter,
-            **options(tmp_path, num_epochs=2),
-        )  # fmt: skip
-    assert reporter.said("Stopped after step 3 of")
-    assert reporter.ended
-
-
-def test_an_epoch_is_saved_before_its_callback_is_called(tmp_path: Path) -> None:
-    run, seen = tmp_path / "saved", []
-
-    def look(entry: Mapping[str, Any]) -> None:
-        seen.append((run / f"mtl_epoch{entry['epoch']}.pt").exists())
-        assert (read_manifest(run / "best").metrics == entry["metrics"]) is entry["best"]
-
-    manyheads.train(
-        sentences(8, 1), valid=sentences(4, 2), progress=False, on_epoch=look,
-        **options(tmp_path, num_epochs=2),
-    )  # fmt: skip
-    assert seen == [True, True]
-
-
-@pytest.mark.parametrize(("callback", "call"), [("on_step", 6), ("on_epoch", 1), ("on_epoch", 2)])
-def test_a_run_that_a_callback_stops_is_saved_and_resumed(
-    tmp_path: Path, callback: str, call: int
-) -> None:
-    data: dict[str, Any] = {"valid": sentences(4, 2), "progress": False}
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    manyheads.train(sentences(8, 1), **data, **options(whole, num_epochs=2))
-    calls = []
-
-    def stop(value: object) -> None:
-        calls.append(value)
-        if len(calls) == call:
-            raise KeyboardInterrupt("enough")
-
-    spy = Spy()
-    with pytest.raises(KeyboardInterrupt, match="enough"):
-        manyheads.train(
-            sentences(8, 1),
-            reporter=spy,
-            **{callback: stop},
-            **data,
-            **options(tmp_path, num_epochs=2),
-        )
-    assert len(calls) == call
-    ended = (callback, call) == ("on_epoch", 2)
-    assert spy.said("Continue with `resume=True`") is not ended
-    manyheads.train(sentences(8, 1), resume=True, **data, **options(tmp_path, num_epochs=2))
-    assert_same_run(whole / "saved", tmp_path / "saved", epoch=2)
-
-
-def test_a_reporter_that_is_not_one_is_refused_before_the_run_begins(tmp_path: Path) -> None:
-    class Shows:
-        def step(self, report: StepReport) -> None:
-            raise AssertionError
-
-    makers: dict[str, Any] = {"an object of Shows": Shows(), "the class Spy": Spy}
-    for name, reporter in makers.items():
-        with pytest.raises(RequestError, match=f"the reporter is {name}; expected an object of"):
-            manyheads.train(RECORDS, reporter=reporter, **options(tmp_path))
-        with pytest.raises(RequestError, match=f"the reporter is {name}; expected an object of"):
-            train(config(tmp_path), reporter=reporter)
-    assert not (tmp_path / "saved").exists()
-
-
-def test_a_second_run_in_a_process_is_refused_and_one_in_a_callback_is_not(tmp_path: Path) -> None:
-    data: dict[str, Any] = {"valid": sentences(4, 2), "progress": False}
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-    second = options(tmp_path / "second")
-
-    def again(entry: object) -> None:
-        with (
-            ThreadPoolExecutor(1) as threads,
-            pytest.raises(RequestError, match="another run is in progress in this process"),
-        ):
-            threads.submit(manyheads.train, sentences(8, 1), **data, **second).result()
-        assert not (tmp_path / "second" / "saved").exists()
-        manyheads.train(sentences(8, 1), **data, **second)
-
-    manyheads.train(sentences(8, 1), on_epoch=again, **data, **options(tmp_path / "first"))
-    weights = [tmp_path / name / "saved/best/model.safetensors" for name in ("first", "second")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
-
-
-def test_training_and_loading_leave_the_process_as_they_found_it(tmp_path: Path) -> None:
-    def state() -> tuple[Any, ...]:
-        bars = transformers.utils.logging.is_progress_bar_enabled()
-        return torch.get_rng_state().tolist(), random.getstate(), torch.get_num_threads(), bars
-
-    threads = torch.get_num_threads()
-    transformers.utils.logging.enable_progress_bar()
-    torch.set_num_threads(2)
-    try:
-        before = state()
-        trained = manyheads.train(
-            sentences(8, 1), valid=sentences(4, 2), progress=False, **options(tmp_path)
-        )
-        assert state() == before
-        assert manyheads.load(trained.best, threads=2).module is not None
-        assert state() == before
-    finally:
-        torch.set_num_threads(threads)
 
 
 def test_verbs_that_load_a_model_restore_the_threads(
@@ -701,34 +344,6 @@ def test_verbs_that_load_a_model_restore_the_threads(
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-
-
-def test_what_a_callback_draws_from_pythons_generator_is_not_drawn_again(tmp_path: Path) -> None:
-    state, own = random.getstate(), random.Random(1)
-    drawn: list[float] = []
-    try:
-        random.seed(1)
-        manyheads.train(
-            sentences(8, 1), valid=sentences(4, 2), progress=False,
-            on_epoch=lambda entry: drawn.append(random.random()), **options(tmp_path),
-        )  # fmt: skip
-        drawn.append(random.random())
-    finally:
-        random.setstate(state)
-    assert len(drawn) > 1
-    assert drawn == [own.random() for _ in drawn]
-
-
-def test_the_data_check_takes_records_and_reports_its_findings() -> None:
-    report = manyheads.check(RECORDS, [RECORDS[0]])
-    assert not report.ok
-    shown = repr(report)
-    assert "records:data 1: 2 records; classification: 2 labelled" in shown
-    assert "error: records:data 2 record 1: the same text as records:data 1 record 1" in shown
-    tasks = {"mood": {"kind": "classification", "field": "label"}}
-    assert manyheads.check(RECORDS, tasks=tasks).files[0].tasks["mood"].labelled == 2
-    with pytest.raises(RequestError, match="no data is named"):
-        manyheads.check()
 
 
 def test_the_package_shows_its_verbs() -> None:
@@ -895,12 +510,6 @@ def test_a_prompt_is_chosen_as_sentence_transformers_does(tmp_path: Path) -> Non
 
 def test_an_embedding_of_nothing_has_the_size_of_any(model: manyheads.TrainedModel) -> None:
     assert model.encode([]).shape == (0, model.encode(TEXTS).shape[1])
-
-
-def test_records_in_memory_are_converted(tmp_path: Path) -> None:
-    assert manyheads.convert(RECORDS, tmp_path / "out.json", to="label-studio") == len(RECORDS)
-    tasks = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert [task["data"]["text"] for task in tasks] == [one["text"] for one in RECORDS]
 
 
 def test_a_string_or_nothing_in_place_of_a_list_of_names_is_refused(

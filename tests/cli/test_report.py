@@ -235,7 +235,7 @@ def test_an_epoch_is_a_row_below_a_header_that_stands_once() -> None:
     ]
     first, second = history(0.5, 0.75)
     assert table.row(first).split() == [
-        "1", "0.5000", "0.2500", "-", "0.5000", "0.5000", "0.2500", "0.5000", "best",
+        "1", "0.5000", "0.2500", "-", "0.5000", "0.5000", "0.2500", "0.5000", "kept",
     ]  # fmt: skip
     assert table.row(second, 1234.4).split()[3] == "1,234"
 
@@ -260,7 +260,7 @@ def test_the_table_of_epochs_fits_a_terminal_whatever_the_tasks(count: int) -> N
     entry = {**history(0.5)[0], "loss": {}}
     lines = [*table.header(), table.row(entry)]
     assert max(map(len, lines)) <= 80
-    assert lines[-1].split()[-2:] == ["0.5000", "best"]
+    assert lines[-1].split()[-2:] == ["0.5000", "kept"]
 
 
 # The data check

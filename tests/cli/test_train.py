@@ -105,7 +105,7 @@ def test_the_help_has_the_defaults_of_a_run_on_files(run: Run) -> None:
     assert f"Default: {pooling}" in init
     rates = "by the kinds of the tasks and the number of records"
     assert f"Peak learning rate of the heads. Default: 0.001; with FILE, {rates}." in train
-    assert "early stopping." in init
+    assert "the fewer records, the more epochs." in init
     assert "Default: auto." in init
     assert "Default: crf." in init
     assert f"Peak learning rate of the heads. Default: {rates}." in init

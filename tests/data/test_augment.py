@@ -119,6 +119,26 @@ def test_new_records_lack_what_is_about_the_words_of_the_old_text(tmp_path: Path
     }  # fmt: skip
 
 
+def test_a_record_with_words_without_a_label_stays_as_it_is(tmp_path: Path) -> None:
+    def skip(name: str, *tags: Any) -> dict[str, Any]:
+        return {"tokens": ["skip", name, "now"], "ner": [*tags]}
+
+    partly = [skip("Help", "O", "B-SONG", mark) for mark in (None, -100, "-")]
+    unknown = skip("Dune", None, None, None)
+    source = write(
+        tmp_path / "in.jsonl", song("play", "Yesterday"), *partly, song("on", "Hello"), unknown
+    )
+    done = augment(source, tmp_path / "out.jsonl", copies=9)
+    written = read(tmp_path / "out.jsonl")
+    assert [written[i] for i in (1, 2, 3, 5)] == [*partly, unknown]
+    assert (done.records, done.fixed) == (6, 4)
+    # What may be a part of a longer entity is no value for others.
+    assert {record["text"] for record in written[6:]} == {"play Hello now", "on Yesterday now"}
+    source = write(tmp_path / "in.jsonl", *partly)
+    with pytest.raises(DataError, match=r"or has words without a label; expected .* for each word"):
+        augment(source, tmp_path / "out.jsonl")
+
+
 def test_the_seed_determines_the_file(tmp_path: Path) -> None:
     records = [song(f"{way} play", f"Song {way}") for way in "ABCDEFGHI"]
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

@@ -106,6 +106,23 @@ def test_the_sizes_in_a_footer_are_those_that_pyarrow_reads(tmp_path: Path) -> N
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("rows_of_a_group", [1, 100, 300, 1000])
+def test_parquet_with_lists_and_structures_of_texts_may_have_row_groups_of_any_size(
+    rows_of_a_group: int, tmp_path: Path
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "x.parquet"
+    records = [
+        {"tokens": ["to", f"Oslo{i}"], "ner": ["O", "B-city"],
+         "aspects": [{"start": 3, "end": 7, "label": f"a{i % 3}"}]}
+        for i in range(600)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(records), path, row_group_size=rows_of_a_group)
+    assert read(path) == records
+
+
 @pytest.mark.parametrize("codec", [None, "lz4", "zstd"])
 @pytest.mark.parametrize("form", ["new_file", "new_stream"])
 def test_a_small_arrow_file_does_not_fill_the_memory(

@@ -47,6 +47,20 @@ def test_files_written_for_a_tool_are_read_back(
         assert {**row, "entities": entities} == item
 
 
+def test_records_without_entities_keep_their_classes_on_the_way_through_doccano(
+    tmp_path: Path,
+) -> None:
+    items: list[dict[str, Any]] = [
+        {"text": text, "label": "greet", "entities": []} for text in ("hi", "hello")
+    ]
+    target = tmp_path / "x.jsonl"
+    convert(write(tmp_path / "ours.jsonl", *items), target, to="doccano")
+    assert read(target) == items
+    # Entities as objects with `start` are ours, whatever the other fields are called.
+    ours = [{**items[0], "cats": ["a"]}, {"text": "hi", "cats": [], "entities": [SPAN]}]
+    assert read(write(tmp_path / "cats.jsonl", *ours)) == ours
+
+
 def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
     source = write(
         tmp_path / "x.jsonl", {"tokens": ["to", "New", "York"], "ner": ["O", "B-c", "I-c"]}
@@ -57,6 +71,20 @@ def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
     plain = write(tmp_path / "y.jsonl", {"tokens": ["a"], "ner": ["NOUN"]})
     with pytest.raises(DataError, match=r"y\.jsonl:1: `ner` has a class for each word"):
         convert(plain, target, to="doccano")
+
+
+@pytest.mark.parametrize("tool", ["doccano", "label-studio"])
+def test_words_without_a_label_are_counted_for_a_tool(tool: str, tmp_path: Path) -> None:
+    tags: list[list[Any]] = [["O", "B-c", None], ["-", "B-c", -100], [None] * 3, ["O"] * 3]
+    words = ["to", "Oslo", "now"]
+    source = write(tmp_path / "x.jsonl", *({"tokens": words, "ner": one} for one in tags))
+    target = tmp_path / "out.json"
+    unread: dict[str, int] = {}
+    convert(source, target, to=tool, on_unread=unread.update)
+    assert unread == {"marks of words without a label, which are outside entities for a tool": 3}
+    # A text in which no word has a label is not annotated, so predictions can be.
+    rows = read(target, format=tool)
+    assert ["entities" in row for row in rows] == [True, True, False, True]
 
 
 @pytest.mark.parametrize("field", ["label", "labels"])

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from files import read, unread
+from files import message, read, unread
 from manyheads.config import TaskConfig
 from manyheads.data.infer_tasks import infer_tasks
+from manyheads.data.readers import read_rows
 from manyheads.data.records import read_records
 
 OSLO = {"start": 3, "end": 7, "text": "Oslo"}
@@ -54,6 +55,25 @@ def test_choices_about_a_part_of_a_text_are_no_class_of_the_text(tmp_path: Path)
     )
     assert read(path) == [{"text": "to Oslo", "entities": [CITY]}]
     assert unread(path) == {"choices about a part of a text": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"annotations": 12}, "`annotations` is 12"),
+        ({"completions": "x", "annotations": "x"}, "`annotations` is 'x'"),
+        ({"annotations": [{"result": 12}]}, "`result` is 12"),
+        ({"annotations": [{"result": {"type": "labels"}}]}, "`result` is {'type': 'labels'}"),
+    ],
+)
+def test_a_task_whose_annotations_are_no_list_is_refused(
+    fields: dict[str, Any], found: str, tmp_path: Path
+) -> None:
+    sound = task("to Oslo", ("ner", {**OSLO, "labels": ["city"]}))
+    path = write(tmp_path / "x.json", [sound, {"data": {"text": "a"}, **fields}])
+    assert f"(record 2): {found}; expected a list" in message(path)
+    # Predictions need the text alone.
+    assert [row.fields["text"] for row in read_rows(path, needs_labels=False)] == ["to Oslo", "a"]
 
 
 def test_a_question_with_several_classes_has_lists_in_all_records(tmp_path: Path) -> None:

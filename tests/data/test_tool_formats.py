@@ -8,6 +8,7 @@ import json
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -129,10 +130,22 @@ def test_sentences_of_words_with_tags_behind_a_bar_are_read(
     )
 
 
-def test_a_word_without_its_tag_behind_a_bar_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "faulty", "word"),
+    [
+        (3, "in|O Paris", "Paris"),
+        (0, "in|O Paris", "Paris"),
+        (0, "in Paris|B-LOC", "in"),
+        (0, "in Paris", "in"),
+    ],
+)
+def test_a_word_without_its_tag_behind_a_bar_is_named(
+    tmp_path: Path, before: int, faulty: str, word: str
+) -> None:
     path = tmp_path / "x.iob"
-    path.write_text("I|O live|O\n" * 3 + "in|O Paris\n" + "in|O Paris|B-LOC\n" * 3)
-    assert "x.iob:4: the token 'Paris'; expected word|TAG or word|POS|TAG" in message(path)
+    path.write_text("I|O live|O\n" * before + f"{faulty}\n" + "in|O Rome|B-LOC\n" * 3)
+    expected = f"x.iob:{before + 1}: the token '{word}'; expected word|TAG or word|POS|TAG"
+    assert expected in message(path)
 
 
 def test_a_token_a_line_with_its_tag_behind_a_bar_is_no_sentence_a_line(tmp_path: Path) -> None:
@@ -387,6 +400,18 @@ def test_lists_of_one_class_are_a_class(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["comments", "relations"])
+def test_a_field_that_doccano_also_has_is_its_own_only_as_a_list(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.jsonl"
+    own: list[Any] = [12, "fine", None]
+    path.write_text(lines([{"text": "a", "label": ["x"], name: value} for value in own]))
+    assert [row[name] for row in read(path)] == own
+    assert unread(path) == {}
+    path.write_text(lines([{"text": "a", "label": ["x"], name: [{"id": 1}] * 2}]))
+    assert read(path) == [{"text": "a", "label": "x"}]
+    assert [*unread(path).values()] == [2]
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "ndjson"])
 def test_classes_with_a_score_of_at_least_a_half_apply(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"x.{ending}"
@@ -414,6 +439,26 @@ def test_entities_of_clu_are_counted_in_the_units_of_the_file(
     path.write_text(json.dumps({"projectFileVersion": "1", **parts}))
     oslo = {"start": 9, "end": 13, "label": "city"}
     assert read(path) == [{"text": "🎉 fly to Oslo", "label": "fly", "entities": [oslo]}]
+
+
+def test_utterances_of_clu_for_training_and_testing_are_chosen_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "clu.json"
+
+    def save(*datasets: str | None) -> None:
+        utterances = [
+            {"text": f"a{i}", "intent": "b"} | ({"dataset": name} if name else {})
+            for i, name in enumerate(datasets)
+        ]
+        path.write_text(
+            json.dumps({"projectFileVersion": "1", "assets": {"utterances": utterances}})
+        )
+
+    save("Train", "Test", None)
+    assert [row["text"] for row in read(f"{path}@Train")] == ["a0", "a2"]
+    assert [row["text"] for row in read(f"{path}@Test")] == ["a1"]
+    assert "clu.json: several splits; expected one of: Train, Test" in message(path)
+    save("Test", "Test")
+    assert len(read(path)) == 2
 
 
 @pytest.mark.parametrize("name", ["luis", "clu"])
@@ -493,6 +538,87 @@ def test_an_entity_of_rasa_may_be_in_a_list_and_lines_without_a_dash_are_counted
     path.write_text(f'{start}[{{"entity": "city"}}, {{"entity": "town"}}]\n')
     assert 'nlu.yml:4: an entity has \'[{"entity": "city"}, ' in message(path)
     assert 'expected one {"entity": "city"}' in message(path)
+
+
+def test_examples_of_rasa_may_be_a_list_of_texts_and_a_text_may_be_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(
+        "nlu:\n- intent: bye\n  examples:\n  - see you\n"
+        "  - |\n    - so long\n    - to [Oslo](city)\n"
+        "  - text: |\n      - bye\n      ciao\n  - text: |\n      good\n      night\n"
+    )
+    assert [(row.line, row.fields["text"], row.fields["label"]) for row in read_rows(path)] == [
+        (4, "see you", "bye"), (6, "so long", "bye"), (7, "to Oslo", "bye"), (9, "bye", "bye"),
+        (11, "good\nnight", "bye"),
+    ]  # fmt: skip
+    assert unread(path) == {"lines of examples without `-`": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("nlu:\n- intent: a\n  examples: |\n    - x\nnlu:\n- intent: b\n  examples: |\n    - y\n",
+         "nlu.yml:5: the key 'nlu' twice; expected each key once"),
+        ("nlu:\n- intent: a\n  examples: |\n    - x\n  examples: |\n    - y\n",
+         "nlu.yml:5: the key 'examples' twice"),
+        ("nlu:\n- intent: a\n  examples:\n  - text: x\n    text: y\n",
+         "nlu.yml:5: the key 'text' twice"),
+        ("nlu:\n- intent: a\n  examples:\n  - example: x\n",
+         "nlu.yml:4: keys example; expected an example with `text`"),
+        ("nlu:\n- intent: a\n  examples:\n  - [Oslo]\n", "nlu.yml:4: a sequence; expected an exam"),
+        ("nlu:\n- intent: a\n  examples:\n    x: y\n", "nlu.yml:4: a mapping; expected an example"),
+        ("nlu:\n- intent: [a]\n  examples: |\n    - x\n",
+         "nlu.yml:2: a sequence; expected the name of an intent"),
+        ("nlu:\n- hello\n- intent: a\n", "nlu.yml:2: a scalar; expected an intent with `examples`"),
+    ],
+)  # fmt: skip
+def test_what_rasas_yaml_may_not_hold_is_named(tmp_path: Path, content: str, found: str) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(content)
+    assert found in message(path)
+
+
+def test_intents_of_rasa_without_examples_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(
+        "nlu:\n- intent: a\n  example: |\n    - x\n- intent: b\n  examples:\n"
+        "- intent: c\n  examples: |\n    - y\n"
+    )
+    assert read(path) == [{"text": "y", "entities": [], "label": "c"}]
+    assert unread(path) == {"intents without `examples`": 2}
+
+
+@pytest.mark.parametrize("heading", ["## bye", "### intent:bye", "## Intent: bye", "##"])
+def test_an_example_under_another_heading_of_rasas_markdown_has_no_intent(
+    tmp_path: Path, heading: str
+) -> None:
+    path = tmp_path / "nlu.md"
+    path.write_text(f"# Talk\n\n## intent:greet\n- hi\n{heading}\n\n## lookup:x\n- a\n")
+    assert [row["text"] for row in read(path)] == ["hi"]
+    path.write_text(f"## intent:greet\n- hi\n\n{heading}\n- see you\n## intent:a\n- b\n")
+    assert (
+        f"nlu.md:5: an example under the heading '{heading}'; expected a heading such as "
+        "`## intent:greet`"
+    ) in message(path)
+    errors: list[DataError] = []
+    rows = list(read_rows(path, on_error=errors.append))
+    assert ([row.fields["label"] for row in rows], len(errors)) == (["greet", "a"], 1)
+    path.write_text("- see you\n## intent:greet\n- hi\n")
+    assert "nlu.md:1: an example before the first section" in message(path)
+
+
+def test_lines_of_rasas_markdown_without_a_dash_are_counted_and_comments_are_none(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "nlu.md"
+    path.write_text(
+        "Talk\n## intent:greet\n- hi\n# - hello\n<!-- more -->\ngood day\n* hey\n-\n"
+        "## lookup:city\ncities.txt\n- Oslo\n"
+    )
+    assert [(row["text"], row["label"]) for row in read(path)] == [
+        ("hi", "greet"), ("hey", "greet"),
+    ]  # fmt: skip
+    assert unread(path) == {"lines of examples without `-`": 1, "sections `lookup`": 1}
 
 
 def test_words_that_dialogflow_ignores_are_no_entity(tmp_path: Path) -> None:

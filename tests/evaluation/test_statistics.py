@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from manyheads.evaluation import (
     MeanInterval,
     Ratio,
+    last_within_chance,
     mean_interval,
     paired_bootstrap,
     share_interval,
@@ -172,3 +173,34 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
     assert share_interval(3, 1000) == pytest.approx((0.0010208, 0.0087830), abs=1e-6)
     assert share_interval(20, 20) == pytest.approx((0.8388748, 1.0), abs=1e-6)
     assert share_interval(0, 20) == pytest.approx((0.0, 0.1611252), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scores", "errors", "chosen"),
+    [
+        ([0.5], [0.0], 0),
+        ([0.1, 0.7, 0.7, 0.3], [0.0] * 4, 2),
+        ([0.1, 0.7, 0.68, 0.3], [0.05] * 4, 2),
+        ([0.1, 0.7, 0.64, 0.3], [0.05] * 4, 1),
+        # The error of the best counts, and not that of the others.
+        ([0.7, 0.64, 0.3], [0.05, 1.0, 1.0], 0),
+        ([0.7, 0.3, 0.69, 0.68], [0.01, 0.0, 0.0, 0.0], 2),
+    ],
+)
+def test_the_last_score_within_one_standard_error_of_the_best_is_chosen(
+    scores: list[float], errors: list[float], chosen: int
+) -> None:
+    assert last_within_chance(scores, errors) == chosen
+
+
+@given(
+    pairs=st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 0.2)), min_size=1, max_size=20),
+)
+def test_a_choice_made_after_each_score_ends_at_that_made_of_all(
+    pairs: list[tuple[float, float]],
+) -> None:
+    scores, errors = [s for s, _ in pairs], [e for _, e in pairs]
+    kept = [
+        i for i in range(len(pairs)) if last_within_chance(scores[: i + 1], errors[: i + 1]) == i
+    ]
+    assert kept[-1] == last_within_chance(scores, errors)

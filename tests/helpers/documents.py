@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from manyheads.modeling import (
@@ -54,6 +56,13 @@ def replace_file(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     entry = {"size": len(data), "sha256": sha256(data)}
     rewrite_manifest(folder, lambda values: values["files"].update({name: entry}))
+
+
+def scale_weights(folder: Path, name: str, part: str = "") -> None:
+    """Scale those tensors of a file whose names contain a part, and update the manifest."""
+    weights = load_file(folder / name)
+    changed = {k: np.float32(1.5) * v if part in k else v for k, v in weights.items()}
+    replace_file(folder, name, save(changed))
 
 
 ENCODER = EncoderFiles(

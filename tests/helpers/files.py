@@ -48,6 +48,15 @@ def message(path: str | Path, **options: Any) -> str:
     return str(caught.value)
 
 
+def contents_of(folder: Path) -> dict[str, bytes]:
+    """Return the contents of all files below a folder, by their paths in it."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
 def unread(path: str | Path) -> dict[str, int]:
     """Return what a reader passes over in a file, with counts."""
     counts: dict[str, int] = {}

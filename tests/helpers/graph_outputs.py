@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
+from manyheads.config import TaskConfig
 from manyheads.exporting.graph import Fusions, fuse_graph, trace_graph
 from manyheads.inference.backends.onnx import OnnxBackend
 from manyheads.inference.backends.pytorch import TorchBackend
-from manyheads.modeling import MultiTaskModel, choose_compute
+from manyheads.modeling import Encoder, MultiTaskModel, choose_compute, find_encoder, make_head
+from manyheads.tasks import LabelSet, Scheme, TagSet
 from manyheads.text import Batch, TextTokenizer, pad_batch, windows
 
 TEXTS = [
@@ -21,6 +25,22 @@ TEXTS = [
     "the weather in London was very bad yesterday, and the rain in York, too, was not good",
     "x",
 ]
+TAGS = TagSet(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), Scheme.BIO)
+CLASSES = LabelSet(("question", "statement", "order"))
+
+
+def model_of(folder: Path, **heads: TaskConfig) -> MultiTaskModel:
+    """A model with random heads on the encoder in `folder`."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    encoder = Encoder.from_source(find_encoder(str(folder)))
+    return MultiTaskModel(
+        encoder,
+        {
+            name: make_head(task, TAGS if task.kind == "tagging" else CLASSES, encoder.shape)
+            for name, task in heads.items()
+        },
+    ).eval()
 
 
 def export_graph(model: MultiTaskModel) -> tuple[onnx.ModelProto, Fusions]:
@@ -64,3 +84,17 @@ def float_products_of_openvino(model: Any) -> list[str]:
     from manyheads.exporting.openvino import products
 
     return [product.name for product in products(model)]
+
+
+class Broken:
+    """A backend with the same wrong answer for every sentence."""
+
+    name = "broken"
+
+    def __init__(self, inner: OnnxBackend, task: str) -> None:
+        self.inner, self.task = inner, task
+
+    def run(self, batch: Batch) -> Mapping[str, Any]:
+        outputs = dict(self.inner.run(batch))
+        outputs[self.task] = -outputs[self.task]
+        return outputs

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import io
+import logging
 import shutil
 import socket
 import tempfile
@@ -19,9 +21,12 @@ import httpx
 from manyheads.inference import LoadedModel, Runtime, load_model
 from manyheads.server import ServerSettings, create_app
 from manyheads.server.connections import make_server
+from manyheads.server.protection import LogFormatter
 from manyheads.server.running import bind_socket
 from manyheads.text import Batch
 from training_setup import run, sentences, write_records
+
+TEXT = "the weather in London"
 
 
 @cache
@@ -121,3 +126,26 @@ def answer_of(raw: socket.socket) -> bytes:
         assert part, f"the connection ended after {answer!r}"
         answer += part
     return answer
+
+
+def predict(client: httpx.Client, text: str = TEXT) -> Any:
+    """Return the server's answer to a text."""
+    response = client.post("/v1/predict", json={"texts": text})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@contextmanager
+def logged(form: str) -> Iterator[io.StringIO]:
+    """Catch the server's log, in one of its formats."""
+    lines, logger = io.StringIO(), logging.getLogger("manyheads.server")
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(LogFormatter(form))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

@@ -85,6 +85,12 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+def without_files(folder: Path, **changes: Any) -> dict[str, Any]:
+    """The settings of a small run without files."""
+    values = settings(folder, train_file="", valid_file="", **changes)
+    return {k: v for k, v in values.items() if k not in ("train_file", "valid_file")}
+
+
 def config(folder: Path, **changes: Any) -> Config:
     """The configuration of a small run (see `settings`)."""
     return load_config(None, settings(folder, **changes))

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file, save
 
 import manyheads
-from documents import replace_file, rewrite_manifest
+from documents import rewrite_manifest, scale_weights
 from manyheads.errors import ModelError
 from manyheads.exporting import export_model
 from manyheads.inference import Runtime, load_model
@@ -46,8 +44,7 @@ def new(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model with other heads, another scope and another calibration."""
     folder = Path(shutil.copytree(old, tmp_path_factory.mktemp("new") / "best"))
     for name in (LAYOUT.heads, read_manifest(folder).calibration["scope"]["file"]):
-        tensors = load_file(folder / name)
-        replace_file(folder, name, save({k: np.float32(1.5) * v for k, v in tensors.items()}))
+        scale_weights(folder, name)
 
     def cooler(values: dict[str, Any]) -> None:
         values["calibration"]["tasks"]["classification"]["scores"]["temperature"] *= 3

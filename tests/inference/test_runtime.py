@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from absent import without
 from manyheads.errors import DataError, ManyheadsError, ModelError, RequestError
 from manyheads.exporting import export_model
 from manyheads.inference import (
@@ -48,17 +49,10 @@ TEXTS = [
     "Zoë 😀 visits 東京",
 ]
 
-# An import of one of these fails as in an environment without it.
-BLOCKER = """
-import sys
-from importlib.abc import MetaPathFinder
-class Absent(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "transformers", "sentence_transformers", "accelerate",
-                                  "sklearn", "scipy", "pandas", "onnx", "onnxscript"}:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Absent())
-"""
+BARE = without(
+    "torch", "transformers", "sentence_transformers", "accelerate", "sklearn", "scipy", "pandas",
+    "onnx", "onnxscript",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +62,7 @@ def best(exported_model: Path) -> Path:
 
 def in_bare_environment(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", BLOCKER + script, *arguments],
+        [sys.executable, "-c", BARE + script, *arguments],
         capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 

@@ -10,9 +10,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from manyheads.config import TaskConfig, make_config
 from manyheads.errors import ModelError
-from manyheads.modeling import Encoder, find_encoder, quiet_loading
+from manyheads.exporting import export_model
+from manyheads.inference import Runtime, load_model
+from manyheads.modeling import (
+    Encoder,
+    MultiTaskModel,
+    find_encoder,
+    make_head,
+    model_contents,
+    quiet_loading,
+    save_model_folder,
+)
 from manyheads.modeling.pretrained import TEXT_MODELS
+from manyheads.tasks import LabelSet
 from tiny import tiny_byte_bpe
 
 HIDDEN = 32
@@ -90,7 +102,7 @@ def test_an_encoder_that_reads_padding_is_refused(tmp_path: Path, model_type: st
 
 
 @pytest.mark.parametrize("model_type", ["fnet", "convbert", "nystromformer"])
-def test_a_trained_model_whose_encoder_reads_padding_slightly_is_only_warned_of(
+def test_a_trained_model_whose_encoder_reads_padding_slightly_is_not_refused(
     tmp_path: Path, model_type: str
 ) -> None:
     source = find_encoder(str(write_folder(tmp_path, model_type)))
@@ -99,8 +111,24 @@ def test_a_trained_model_whose_encoder_reads_padding_slightly_is_only_warned_of(
         with pytest.raises(ModelError, match="depends on the pad"):
             Encoder.from_config(*given)
     else:
-        with pytest.warns(UserWarning, match=f"'{model_type}', whose output .* depends slightly"):
-            Encoder.from_config(*given)
+        assert Encoder.from_config(*given).reads_padding
+
+
+def test_a_model_whose_encoder_reads_padding_is_warned_of_and_not_exported(tmp_path: Path) -> None:
+    source = find_encoder(str(write_folder(tmp_path, "convbert")))
+    state = load_file(source.weights)
+    encoder = Encoder.from_config(source.config, source.pooling, source.files, state, "here")
+    encoder.backbone.load_state_dict(state)
+    task, labels = TaskConfig(kind="classification"), LabelSet(("a", "b"))
+    model = MultiTaskModel(encoder, {"intent": make_head(task, labels, encoder.shape)})
+    config = make_config({"tasks": {"intent": {"kind": "classification"}}})
+    save_model_folder(tmp_path / "best", model_contents(model, config, 32, {}))
+    said: list[str] = []
+    load_model(tmp_path / "best", Runtime("torch", threads=1), warn=said.append)
+    assert len(said) == 1
+    assert "a convbert encoder, whose output for a text depends slightly on the padding" in said[0]
+    with pytest.raises(ModelError, match=r"cannot be exported: its output .* depends on the pad"):
+        export_model(tmp_path / "best", threads=1)
 
 
 @pytest.mark.parametrize("model_type", ["opt", "canine", "nezha"])

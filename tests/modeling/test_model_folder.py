@@ -20,6 +20,7 @@ import yaml
 from torch import Tensor, nn
 
 from documents import replace_file, rewrite_manifest
+from files import contents_of
 from manyheads.errors import ManyheadsError, ModelError, RequestError
 from manyheads.modeling import (
     ModelContents,
@@ -111,14 +112,6 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, contents: ModelContents) 
 def best(tmp_path: Path, pristine: Path) -> Path:
     """A model folder to damage."""
     return Path(shutil.copytree(pristine, tmp_path / "best"))
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def same(a: Any, b: Any) -> bool:
@@ -222,10 +215,10 @@ def test_the_same_contents_make_the_same_bytes(tmp_path: Path, best: Path, sourc
     again = replace(again, encoder_state=tied)
     for name in ("a", "b"):
         save_model_folder(tmp_path / name, again)
-    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert contents_of(tmp_path / "a") == contents_of(tmp_path / "b")
     # Writing what was read changes nothing.
     save_model_folder(tmp_path / "c", load_model_folder(best))
-    assert files(tmp_path / "c") == files(best)
+    assert contents_of(tmp_path / "c") == contents_of(best)
 
 
 def test_shared_tensors_are_written_once_and_views_without_their_base(
@@ -287,7 +280,7 @@ def test_a_tokenizer_file_cannot_take_the_place_of_another(
 def test_a_disk_that_fills_up_keeps_the_old_model(tmp_path: Path, contents: ModelContents) -> None:
     with small_disk(tmp_path / "disk") as disk:
         save_model_folder(disk / "best", contents)
-        before = files(disk)
+        before = contents_of(disk)
         large = {f"w{i}": torch.zeros(64, 1024) for i in range(8)}
         changes: list[dict[str, Any]] = [
             {"encoder_state": large},
@@ -296,7 +289,7 @@ def test_a_disk_that_fills_up_keeps_the_old_model(tmp_path: Path, contents: Mode
         for change in changes:
             with pytest.raises(StorageError, match=r"best: cannot be written: the disk is full \("):
                 save_model_folder(disk / "best", replace(contents, **change))
-        assert files(disk) == before
+        assert contents_of(disk) == before
         load_model_folder(disk / "best")
 
 
@@ -317,7 +310,7 @@ LISTED = [
 
 
 def test_every_file_but_manifest_and_card_is_listed(best: Path) -> None:
-    assert set(files(best)) == {*LISTED, "manyheads.json", "README.md"}
+    assert set(contents_of(best)) == {*LISTED, "manyheads.json", "README.md"}
     assert set(read_manifest(best).files) == set(LISTED)
     (best / "README.md").write_text("My own words.")
     (best / "notes.txt").touch()

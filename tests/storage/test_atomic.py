@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from files import contents_of
 from manyheads.storage import (
     StorageError,
     atomic,
@@ -35,14 +36,6 @@ OLD, NEW = b"the old contents", b"the new contents"
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def fail_with(code: int) -> Callable[..., None]:
@@ -134,7 +127,7 @@ def test_an_exception_in_the_body_leaves_the_old_contents(tmp_path: Path) -> Non
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert contents(tmp_path) == {"file": OLD}
+    assert contents_of(tmp_path) == {"file": OLD}
 
 
 def test_a_private_file_is_private_while_it_is_written(tmp_path: Path) -> None:
@@ -186,7 +179,7 @@ def test_a_file_with_the_longest_possible_name_can_be_written(tmp_path: Path) ->
     name = "é" * 127 + "x"
     write_bytes(tmp_path / name, OLD)
     write_bytes(tmp_path / name, NEW)
-    assert contents(tmp_path) == {name: NEW}
+    assert contents_of(tmp_path) == {name: NEW}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +208,7 @@ def test_a_failed_write_is_explained_and_leaves_the_old_contents(
         write_bytes(path, NEW)
     assert str(caught.value).startswith(f"{path}: cannot be written: ")
     assert str(caught.value).endswith("; what was saved before is untouched.")
-    assert contents(tmp_path) == {"file": OLD}
+    assert contents_of(tmp_path) == {"file": OLD}
 
 
 def test_a_file_system_that_cannot_flush_is_not_an_error(
@@ -223,7 +216,7 @@ def test_a_file_system_that_cannot_flush_is_not_an_error(
 ) -> None:
     monkeypatch.setattr(atomic.os, "fsync", fail_with(errno.EINVAL))
     write_bytes(tmp_path / "file", NEW)
-    assert contents(tmp_path) == {"file": NEW}
+    assert contents_of(tmp_path) == {"file": NEW}
 
 
 @pytest.mark.parametrize("size", [5_000, 3 << 20])
@@ -237,7 +230,7 @@ def test_a_write_that_the_system_cuts_short_is_explained(tmp_path: Path, size: i
             write_bytes(path, bytes(size))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert contents(tmp_path) == {"file": OLD}
+    assert contents_of(tmp_path) == {"file": OLD}
 
 
 def test_a_missing_folder_and_a_folder_in_the_way_are_explained(tmp_path: Path) -> None:
@@ -272,7 +265,7 @@ def test_a_killed_writer_leaves_a_whole_file_and_the_next_one_cleans_up(
     killed_while(tmp_path, step, f"atomic.write_bytes('file', {NEW!r})")
     assert path.read_bytes() == (NEW if "sync_folder" in step else OLD)
     write_bytes(path, b"later")
-    assert contents(tmp_path) == {"file": b"later"}
+    assert contents_of(tmp_path) == {"file": b"later"}
 
 
 def test_cleaning_up_spares_living_writers_and_other_names(tmp_path: Path) -> None:
@@ -284,7 +277,7 @@ def test_cleaning_up_spares_living_writers_and_other_names(tmp_path: Path) -> No
         assert remove_leftovers(tmp_path, "alive") == 0
         assert remove_leftovers(tmp_path, "other") == 0
         assert remove_leftovers(tmp_path) == 1
-    assert contents(tmp_path) == {
+    assert contents_of(tmp_path) == {
         ".notes.0123abcd.tmp": b"mine",
         "alive": NEW,
         "folder/inner": NEW,
@@ -311,7 +304,7 @@ def test_a_writer_whose_new_file_was_taken_for_a_leftover_makes_another(
     with atomic_folder(tmp_path / "best") as folder:
         fill(folder, NEW)
     assert len(set(victims)) == 2
-    assert contents(tmp_path) == {"file": NEW} | {
+    assert contents_of(tmp_path) == {"file": NEW} | {
         f"best/{name}": data for name, data in expected(NEW).items()
     }
 
@@ -323,7 +316,7 @@ def test_without_locks_files_are_written_and_no_leftover_is_removed(
     leftover = tmp_path / ".file.0123abcd.manyheads-tmp"
     leftover.touch()
     write_bytes(tmp_path / "file", NEW)
-    assert contents(tmp_path) == {leftover.name: b"", "file": NEW}
+    assert contents_of(tmp_path) == {leftover.name: b"", "file": NEW}
 
 
 # Folders
@@ -339,11 +332,19 @@ def expected(data: bytes) -> dict[str, bytes]:
     return {"inner/file": data, f"only in {data.decode()}": data}
 
 
-@pytest.fixture(params=["exchange", "two renames"])
+class OtherLibrary:
+    """A C library without `renameat2`, as that of macOS."""
+
+    def __init__(self, name: None, *, use_errno: bool) -> None: ...
+
+
+@pytest.fixture(params=["exchange", "two renames", "other library"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The two ways of swapping folders."""
+    """The two ways of swapping folders, and a system that has the second alone."""
     if request.param == "two renames":
         monkeypatch.setattr(atomic, "_exchange", fail_with(errno.EINVAL))
+    if request.param == "other library":
+        monkeypatch.setattr("manyheads.storage.atomic.ctypes.CDLL", OtherLibrary)
     return str(request.param)
 
 
@@ -352,7 +353,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for data in (OLD, NEW):
         with atomic_folder(tmp_path / "best") as folder:
             fill(folder, data)
-        assert contents(tmp_path / "best") == expected(data)
+        assert contents_of(tmp_path / "best") == expected(data)
         assert names(tmp_path) == ["best"]
 
 
@@ -366,7 +367,7 @@ def test_a_folder_keeps_its_mode(tmp_path: Path, mode: int) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == mode
         fill(folder, NEW)
     assert stat.S_IMODE(best.stat().st_mode) == mode
-    assert contents(best) == expected(NEW)
+    assert contents_of(best) == expected(NEW)
 
 
 @pytest.mark.usefixtures("way")
@@ -405,7 +406,31 @@ def test_an_exception_while_filling_leaves_the_old_folder(tmp_path: Path) -> Non
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert contents(tmp_path / "best") == expected(OLD)
+    assert contents_of(tmp_path / "best") == expected(OLD)
+    assert names(tmp_path) == ["best"]
+
+
+@pytest.mark.usefixtures("way")
+def test_a_signal_while_the_old_folder_is_removed_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with atomic_folder(tmp_path / "best") as folder:
+        fill(folder, OLD)
+    rmtree = shutil.rmtree
+
+    def interrupted(folder: Path, ignore_errors: bool) -> None:
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
+        rmtree(folder / "inner", ignore_errors=ignore_errors)
+        raise KeyboardInterrupt
+
+    def replace() -> None:
+        with atomic_folder(tmp_path / "best") as folder:
+            fill(folder, NEW)
+            monkeypatch.setattr(shutil, "rmtree", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert contents_of(tmp_path / "best") == expected(NEW)
     assert names(tmp_path) == ["best"]
 
 
@@ -425,7 +450,7 @@ def test_a_failed_folder_is_explained_and_leaves_the_old_one(
         atomic_folder(tmp_path / "best") as folder,
     ):
         fill(folder, NEW)
-    assert contents(tmp_path / "best") == expected(OLD)
+    assert contents_of(tmp_path / "best") == expected(OLD)
     assert names(tmp_path) == ["best"]
 
 
@@ -447,7 +472,7 @@ def test_a_file_in_the_way_of_a_folder_is_left_alone(tmp_path: Path) -> None:
         atomic_folder(tmp_path / "best"),
     ):
         pytest.fail("the folder must not be filled")
-    assert contents(tmp_path) == {"best": OLD}
+    assert contents_of(tmp_path) == {"best": OLD}
 
 
 NO_EXCHANGE = """
@@ -497,10 +522,10 @@ with atomic.atomic_folder('best') as folder:
     killed_while(tmp_path, step, action)
     if not (tmp_path / "best").exists():
         assert remove_leftovers(tmp_path) == 2
-    assert contents(tmp_path / "best") == expected(survivor)
+    assert contents_of(tmp_path / "best") == expected(survivor)
     with atomic_folder(tmp_path / "best") as folder:
         fill(folder, b"later")
-    assert contents(tmp_path / "best") == expected(b"later")
+    assert contents_of(tmp_path / "best") == expected(b"later")
     assert names(tmp_path) == ["best"]
 
 
@@ -534,7 +559,7 @@ def test_a_full_disk_ends_with_a_message_and_the_last_good_state(tmp_path: Path)
             (folder / "large").write_bytes(bytes(2 << 20))
         assert names(disk) == ["best", "file"]
         assert (disk / "file").read_bytes() == OLD
-        assert contents(disk / "best") == expected(OLD)
+        assert contents_of(disk / "best") == expected(OLD)
         write_bytes(disk / "file", bytes(1 << 19))  # the failed attempts freed their space
 
 

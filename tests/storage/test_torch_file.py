@@ -187,6 +187,14 @@ def test_tensors_of_all_types_and_shapes_are_read(dtype: torch.dtype) -> None:
         assert torch.equal(found, original)
 
 
+def test_a_system_without_files_in_memory_reads_tensors_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    tensor = torch.arange(5000.0)
+    assert torch.equal(read(saved({"some": tensor}))["some"], tensor)
+
+
 def test_torch_reads_what_the_tests_write_by_hand() -> None:
     """Otherwise the refusals below would prove nothing."""
     data = torch_file(program(EMPTY_DICT, text("a"), tensor(), SETITEM))

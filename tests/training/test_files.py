@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import manyheads
+from files import contents_of
 from manyheads.config import TaskConfig, make_config
 from manyheads.data.hold_out import with_parts
 from manyheads.data.own_files import located
@@ -59,23 +60,18 @@ def test_evaluate_scores_the_part_that_was_held_out(trained: Path) -> None:
     assert report.data == (str(trained / "saved/data/valid.jsonl"),)
 
 
-def in_folder(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 def test_a_run_that_does_not_start_leaves_the_one_that_it_was_to_replace(tmp_path: Path) -> None:
     old = write_records(tmp_path / "old.jsonl", sentences(30, 3))
     manyheads.train(old, **fast(tmp_path))
-    before = in_folder(tmp_path / "saved")
+    before = contents_of(tmp_path / "saved")
     new = write_records(tmp_path / "new.jsonl", sentences(30, 4))
     (tmp_path / "none").mkdir()
     settings = fast(tmp_path) | {"model_name": str(tmp_path / "none")}
     with pytest.raises(ModelError):
         manyheads.train(new, overwrite=True, **settings)
-    assert in_folder(tmp_path / "saved") == before
+    assert contents_of(tmp_path / "saved") == before
     manyheads.train(new, overwrite=True, **fast(tmp_path))
-    after = in_folder(tmp_path / "saved")
+    after = contents_of(tmp_path / "saved")
     assert set(after) == set(before)
     assert after["data/train.jsonl"] != before["data/train.jsonl"]
 
@@ -84,7 +80,7 @@ def test_what_a_killed_start_replaced_is_put_back_by_the_next(tmp_path: Path) ->
     old = write_records(tmp_path / "old.jsonl", sentences(30, 3))
     manyheads.train(old, **fast(tmp_path))
     saved = tmp_path / "saved"
-    before = in_folder(saved)
+    before = contents_of(saved)
 
     killed = kept_until_ready(saved, overwrite=True)
     killed.__enter__()
@@ -93,7 +89,7 @@ def test_what_a_killed_start_replaced_is_put_back_by_the_next(tmp_path: Path) ->
         (saved / name).write_text("of the other run")
     with pytest.raises(RunMismatch):
         manyheads.train(old, **fast(tmp_path))
-    assert in_folder(saved) == before
+    assert contents_of(saved) == before
 
 
 def test_a_run_that_was_moved_is_scored_on_the_part_in_its_folder(
@@ -113,6 +109,26 @@ def test_a_run_that_was_moved_is_scored_on_the_part_in_its_folder(
     assert student.train_file == str(tmp_path / "far/away/data/train.jsonl")
     own = located(manyheads.load("far/away").config, "far/away/best")
     assert own.valid_file == str(tmp_path / "far/away/data/valid.jsonl")
+
+
+def test_data_of_relative_paths_are_those_beside_the_run_and_not_others_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({
+        "train_file": "train.jsonl", "valid_file": "valid.jsonl", "save_dir": "run",
+        "tasks": {"intent": {"kind": "classification"}},
+    })  # fmt: skip
+    here, other = tmp_path / "here", tmp_path / "here/other"
+    (here / "run").mkdir(parents=True)
+    other.mkdir()
+    for folder in (here, other):
+        for name in ("train.jsonl", "valid.jsonl"):
+            (folder / name).touch()
+    for current, run in ((here, "run"), (other, "../run"), (tmp_path, "here/run")):
+        monkeypatch.chdir(current)
+        own = located(config, run)
+        files = (own.train_file, own.valid_file)
+        assert [Path(str(one)).resolve().parent for one in files] == [here, here]
 
 
 def test_a_configuration_without_validation_data_holds_some_out(tmp_path: Path) -> None:
@@ -257,7 +273,7 @@ def test_auto_chooses_epochs_and_a_resumed_run_keeps_them(tmp_path: Path) -> Non
     spy = Spy()
     settings = fast(tmp_path, num_epochs="auto", early_stopping=1, head_learning_rate=0.0)
     result = manyheads.train(path, reporter=spy, **settings, learning_rate=0.0)
-    assert spy.said("Training for 40 epochs at most")
+    assert spy.said("Training for 40 epochs (`num_epochs: auto`)")
     assert len(result.history) == 2
     again = Spy()
     manyheads.train(path, resume=True, reporter=again, save_dir=str(tmp_path / "saved"))

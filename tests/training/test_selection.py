@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 
 from manyheads.config import Config, make_config
 from manyheads.tasks.metrics import Evaluation
-from manyheads.training.selection import best_value, main_scores, pareto_front, trade_off
+from manyheads.training.selection import (
+    best_value,
+    chance,
+    main_scores,
+    pareto_front,
+    share_error,
+    trade_off,
+)
 
 MAIN = {"intent": "accuracy", "ner": "f1"}
 
@@ -50,6 +58,35 @@ def test_the_named_metric_is_the_score(settings: dict[str, Any], expected: float
 
 def test_a_tasks_score_is_its_main_metric() -> None:
     assert main_scores(evaluation(0.8, 0.4), MAIN) == {"intent": 0.8, "ner": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, math.hypot(0.0404, 0.0202) / 2),
+        ({"best_metric": "weighted"}, math.hypot(3 * 0.0404, 0.0202) / 4),
+        ({"best_metric": "intent"}, 0.0404),
+        ({"best_metric": "intent.f1"}, 0.0490),
+    ],
+)
+def test_the_score_has_the_standard_error_of_its_tasks(
+    settings: dict[str, Any], expected: float
+) -> None:
+    counts = {"intent": 100, "ner": 600}
+    found = chance(config(**settings), evaluation(0.8, 0.43), MAIN, counts)
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_error_of_a_share_falls_with_the_records_and_is_never_zero() -> None:
+    assert share_error(0.9, 100) == pytest.approx(0.0310, abs=1e-4)
+    assert share_error(0.9, 10_000) == pytest.approx(0.003, abs=1e-4)
+    for end in (0.0, 1.0):
+        assert share_error(end, 100) == pytest.approx(0.00985, abs=1e-4)
+
+
+@pytest.mark.parametrize("value", [-0.3, 12.0, float("nan")])
+def test_a_metric_that_is_no_share_has_no_error(value: float) -> None:
+    assert share_error(value, 100) == 0.0
 
 
 def points(*pairs: tuple[float, float]) -> list[dict[str, float]]:

@@ -177,14 +177,20 @@ CALIBRATION = {
 }  # fmt: skip
 
 
+def killed(trained: Path, folder: Path) -> tuple[Config, Path]:
+    """Return a run that was killed in its second epoch, and the calibrated model it began with."""
+    source = Path(shutil.copytree(trained / "saved/best", folder / "source"))
+    change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": CALIBRATION}})
+    own = going_on(trained, folder, init_from=str(source), freeze="encoder", num_epochs=2)
+    with pytest.raises(Killed):
+        train(own, reporter=Spy(stop_at(prepared(own).total_steps // 2 + 1)))
+    return own, source
+
+
 def test_a_resumed_run_keeps_the_calibrations_that_it_began_with(
     trained: Path, tmp_path: Path
 ) -> None:
-    source = Path(shutil.copytree(trained / "saved/best", tmp_path / "source"))
-    change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": CALIBRATION}})
-    own = going_on(trained, tmp_path, init_from=str(source), freeze="encoder", num_epochs=2)
-    with pytest.raises(Killed):
-        train(own, reporter=Spy(stop_at(prepared(own).total_steps // 2 + 1)))
+    own, source = killed(trained, tmp_path)
     other = {**CALIBRATION, "scores": {"method": "temperature", "temperature": 9.0}}
     change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": other}})
     result = train(own, resume=True)
@@ -194,11 +200,7 @@ def test_a_resumed_run_keeps_the_calibrations_that_it_began_with(
 def test_a_resumed_run_of_an_earlier_version_keeps_the_calibrations_of_its_model(
     trained: Path, tmp_path: Path
 ) -> None:
-    source = Path(shutil.copytree(trained / "saved/best", tmp_path / "source"))
-    change_calibration(read_manifest(source), lambda _: {"tasks": {"intent": CALIBRATION}})
-    own = going_on(trained, tmp_path, init_from=str(source), freeze="encoder", num_epochs=2)
-    with pytest.raises(Killed):
-        train(own, reporter=Spy(stop_at(prepared(own).total_steps // 2 + 1)))
+    own, source = killed(trained, tmp_path)
     path = epoch_path(own.save_dir, 1)
     contents = load_checkpoint(path)
     state = {k: v for k, v in contents.training.items() if k != "carried_calibrations"}

@@ -13,7 +13,7 @@ from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.config import BATCH_TOKENS, kept_threads
 from manyheads.data.readers import Layout, have_fields, is_column
-from manyheads.errors import RequestError, listing, refuse_one_name, shorten
+from manyheads.errors import RequestError, listing, nearest, refuse_one_name, shorten
 from manyheads.inference import (
     LoadedModel,
     Predictor,
@@ -475,6 +475,12 @@ def _given(data: Any, field: str, pairs: bool) -> Any:
         from manyheads.api.texts import record_texts
 
         return record_texts(data, field, pairs=pairs)
+    if isinstance(data, Mapping) and field not in data:
+        raise RequestError(
+            f"there is no column {field!r}{nearest(field, map(str, data))}",
+            expected=f"one of: {listing(map(str, data))}",
+            fix="Name the column of texts: text=NAME.",
+        )
     if field != "text":
         raise RequestError(
             f"`text` is {shorten(field)}, and the texts have no fields",

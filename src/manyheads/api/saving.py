@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from manyheads.errors import RequestError
 from manyheads.inference import exported_backends
 from manyheads.storage import (
     StrPath,
     atomic_folder,
+    explained,
+    is_temporary,
     read_manifest,
     refuse_other_folder,
 )
@@ -19,17 +23,31 @@ if TYPE_CHECKING:
 
 
 def copy_model(source: Path, target: StrPath) -> None:
-    """Copy a model folder, whose files are checked first.
+    """Copy a model folder, whose files are checked first, without the files of running writers.
 
     Raises:
-        RequestError: the target holds something other than a model.
+        RequestError: the target holds something other than a model, or is within the source.
         ModelError: the source is damaged.
         StorageError: the target cannot be written.
     """
+    if source.resolve() in Path(target).resolve().parents:
+        raise RequestError(
+            "is within the folder of the model", where=os.fspath(target),
+            expected="a folder elsewhere", fix="Choose another folder.",
+        )  # fmt: skip
     read_manifest(source).verify()
     refuse_other_folder(target)
     with atomic_folder(target) as folder:
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+        shutil.copytree(
+            source, folder, dirs_exist_ok=True, copy_function=_copy_file,
+            ignore=lambda _, names: set(filter(is_temporary, names)),
+        )  # fmt: skip
+
+
+def _copy_file(source: str, target: str) -> None:
+    # Of the system's errors, `copytree` makes a list.
+    with explained(source, "copied"):
+        shutil.copy2(source, target)
 
 
 def has_weights_of(module: nn.Module, path: Path) -> bool:

@@ -82,8 +82,10 @@ def serve(
         )  # fmt: skip
         return 0
 
+    # A program that serves already may run the command too.
+    others = threading.enumerate()
     status = catching(work)
-    if not wait_for_threads(_STEP_SECONDS):
+    if not wait_for_threads(_STEP_SECONDS, others):
         # A library that computes while the interpreter ends would abort the process.
         with suppress(OSError):
             sys.stdout.flush()

@@ -21,6 +21,7 @@ from manyheads.errors import DataError, RequestError, option
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span
 from manyheads.tasks.label_values import SECOND_TEXT
+from manyheads.tasks.labels import unlabelled_words
 from manyheads.text import segment
 
 _TRIES = 5
@@ -38,7 +39,7 @@ class Augmented:
     new: int
     """New records written."""
     fixed: int
-    """Records without an entity that can be exchanged."""
+    """Records without an entity that can be exchanged, such as those with unlabelled words."""
     repeated: int
     """New sentences that were not written because their text exists already, or an entity would
     merge with a word."""
@@ -116,6 +117,7 @@ def augment(
 
     The new records follow the others and have the same class. They also serve as unlabelled text.
     They lack fields with positions in the text or a value for each word, which the exchange moves.
+    A record with words that have no tag stays as it is, since entities cannot say which words.
     The file is read three times; memory holds its entities and a checksum of each text.
 
     Args:
@@ -135,7 +137,8 @@ def augment(
         raise RequestError(
             f"{os.fspath(source)} would be written over itself", fix="Name another file to write."
         )
-    values = entity_values((r.text, r.spans, r.group) for r in _sentences(source, layout))
+    sentences = (one for one in _sentences(source, layout) if one.is_complete)
+    values = entity_values((one.text, one.spans, one.group) for one in sentences)
     if not values:
         raise _nothing_to_exchange(source, layout)
     texts: set[int] = set()
@@ -148,7 +151,7 @@ def augment(
             texts.add(hash(one.text))
             fields.see(one)
         for number, one in enumerate(_sentences(source, layout)):
-            if not is_exchangeable(one.text, one.spans) or one.is_pair:
+            if one.is_pair or not (one.is_complete and is_exchangeable(one.text, one.spans)):
                 fixed += 1
                 continue
             for copy in range(copies):
@@ -164,8 +167,9 @@ def _nothing_to_exchange(source: str | os.PathLike[str], layout: Layout | None) 
     if any(one.spans for one in _sentences(source, layout)):
         check = option(f"`manyheads data check {os.fspath(source)}`", "manyheads.check")
         return DataError(
-            "each record with entities has one that is part of a word, or overlaps another",
-            where=os.fspath(source), expected="entities of whole words",
+            "each record with entities has one that is part of a word, or overlaps another, or "
+            "has words without a label",
+            where=os.fspath(source), expected="entities of whole words, and a label for each word",
             fix=f"{check} lists entities inside words.",
         )  # fmt: skip
     field = option("--map FIELD=ner", '`layout=Layout(names={FIELD: "ner"})`')
@@ -214,6 +218,8 @@ class _Sentence:
     """All of its fields."""
     where: str
     """Its place, for messages."""
+    is_complete: bool
+    """Whether its entities are known for all words."""
 
     @property
     def is_pair(self) -> bool:
@@ -222,8 +228,11 @@ class _Sentence:
 
     @property
     def written(self) -> Mapping[str, Any]:
-        """Its fields, tags as entities: new records have those, and a task reads one field."""
-        if "ner" not in self.value:
+        """Its fields, tags as entities: new records have those, and a task reads one field.
+
+        Entities cannot express the tags of some words alone.
+        """
+        if "ner" not in self.value or not self.is_complete:
             return self.value
         others = {name: value for name, value in self.value.items() if name != "ner"}
         return {**others, "entities": _as_json(self.spans)}
@@ -270,7 +279,8 @@ def _sentences(source: str | os.PathLike[str], layout: Layout | None) -> Iterato
     for row in read_rows(source, layout=layout):
         text, spans, classes = entities_and_classes(row)
         group = None if classes is None else tuple(sorted(set(classes)))
-        yield _Sentence(text, spans or (), group, without_nulls(row), row.where)
+        is_complete = spans is not None and not unlabelled_words(spans)
+        yield _Sentence(text, spans or (), group, without_nulls(row), row.where, is_complete)
 
 
 def _as_json(spans: Iterable[Span]) -> list[dict[str, Any]]:

@@ -20,12 +20,20 @@ from manyheads.errors import DataError, RequestError, listing, nearest, option
 from manyheads.storage import atomic_file
 from manyheads.tasks import Span, kind_of
 from manyheads.tasks.label_values import SECOND_TEXT, NamedTags, read_tags
-from manyheads.tasks.labels import Scheme, scheme_of, spans_of
+from manyheads.tasks.labels import (
+    PartlyLabelled,
+    Scheme,
+    scheme_of,
+    spans_of,
+    unlabelled_words,
+)
 
 TOOLS = ("manyheads", "doccano", "label-studio")
 
 _ENTITIES, _CLASSES = ("ner", "entities"), ("label", "labels")
 """The fields that are written for a tool; of each, the first one that a record has."""
+
+_GAPS = "marks of words without a label, which are outside entities for a tool"
 
 
 class Answer(Protocol):
@@ -58,7 +66,8 @@ def convert(
         predict: predicts for texts; for a tool, the predictions are written beside the labels as
             suggestions (Label Studio), or in place of missing labels (doccano).
         on_unread: receives the counts, by kind, of contents that records cannot hold, and for a
-            tool, of its fields that are not written.
+            tool, of its fields that are not written, and of words without a label beside others
+            that have one.
         warn: receives a message if training would refuse labels in the usual fields of records in
             Manyheads' own format, and if labels are in fields that are not written for a tool;
             without it, they are not read.
@@ -68,20 +77,7 @@ def convert(
             pair of texts.
         RequestError: there is no such tool, or predictions are requested without one.
     """
-    if to not in TOOLS:
-        raise RequestError(
-            f"there is no tool {to!r}{nearest(to, TOOLS)}",
-            expected=f"one of: {listing(TOOLS)}",
-        )
-    if predict is not None and to == "manyheads":
-        raise RequestError(
-            "predictions cannot be written as labels in Manyheads' own format",
-            expected=option(
-                "--to doccano or --to label-studio", '`to="doccano"` or `to="label-studio"`'
-            ),
-            fix=option("`manyheads predict --format jsonl`", "`predict_file`")
-            + " writes predictions.",
-        )
+    _check_tool(to, predicts=predict is not None)
     layout = layout or Layout()
     rows = read_rows(source, layout=layout, on_unread=on_unread)
     refused = RefusedLabels() if warn is not None and to == "manyheads" else None
@@ -98,7 +94,7 @@ def convert(
             file.write(line)
             count += 1
     if on_unread is not None and unwritten.counts:
-        on_unread({f"the field `{name}`": number for name, number in unwritten.counts.items()})
+        on_unread(unwritten.counts)
     if warn is not None:
         message = (
             unwritten.message(os.fspath(source))
@@ -108,6 +104,28 @@ def convert(
         if message:
             warn(message)
     return count - is_list
+
+
+def _check_tool(to: str, *, predicts: bool) -> None:
+    """Refuse unknown tools, and predictions where labels are written.
+
+    Raises:
+        RequestError: it is one of these.
+    """
+    if to not in TOOLS:
+        raise RequestError(
+            f"there is no tool {to!r}{nearest(to, TOOLS)}",
+            expected=f"one of: {listing(TOOLS)}",
+        )
+    if predicts and to == "manyheads":
+        raise RequestError(
+            "predictions cannot be written as labels in Manyheads' own format",
+            expected=option(
+                "--to doccano or --to label-studio", '`to="doccano"` or `to="label-studio"`'
+            ),
+            fix=option("`manyheads predict --format jsonl`", "`predict_file`")
+            + " writes predictions.",
+        )
 
 
 def _ours(rows: Iterator[Row], refused: RefusedLabels | None) -> Iterator[bytes]:
@@ -130,7 +148,7 @@ def _for_tool(
     write = _doccano if tool == "doccano" else _label_studio
     for row, answer in _answered(rows, predict):
         text, spans, classes = entities_and_classes(row)
-        unwritten.add(row)
+        unwritten.add(row, spans)
         yield json_line(write(text, spans, classes, answer), row.where)
 
 
@@ -163,17 +181,17 @@ def _without_pairs(layout: Layout) -> str:
 
 
 class _Unwritten:
-    """The fields of records that are not written for a tool, and what labels they have."""
+    """What is not written for a tool: fields of records, with their labels, and gaps in tags."""
 
     def __init__(self, layout: Layout, *, seeks_labels: bool) -> None:
         self.counts: Counter[str] = Counter()
-        """The records that have each of them."""
+        """The records that have each of the fields, and the words without a tag."""
         self._layout = layout
         self._finder = TaskFinder() if seeks_labels else None
         self._written: set[str] = set()
 
-    def add(self, row: Row) -> None:
-        """Count the fields of a row."""
+    def add(self, row: Row, spans: Sequence[Span] | None) -> None:
+        """Count the fields of a row, and the words without a tag beside its entities."""
         slots = (_filled(row, _ENTITIES), _filled(row, _CLASSES))
         written = {name for name in slots if name is not None}
         self._written |= written
@@ -182,7 +200,9 @@ class _Unwritten:
             for name, value in without_nulls(row).items()
             if name not in written and name not in TEXT_FIELDS
         }
-        self.counts.update(fields.keys())
+        self.counts.update(f"the field `{name}`" for name in fields)
+        if gaps := unlabelled_words(spans):
+            self.counts[_GAPS] += len(gaps)
         if fields and self._finder is not None:
             self._finder.add(replace(row, fields=fields), *read_text(row))
 
@@ -265,6 +285,8 @@ def _answered(
 def entities_and_classes(row: Row) -> tuple[str, tuple[Span, ...] | None, list[str] | None]:
     """Return a row's text, its entities and its classes; None for those it does not have.
 
+    Tags of some words alone are a `PartlyLabelled`; if no word has one, there are no entities.
+
     Raises:
         DataError: labels that the tool cannot show.
     """
@@ -281,7 +303,8 @@ def entities_and_classes(row: Row) -> tuple[str, tuple[Span, ...] | None, list[s
                     where=row.where,
                     expected="tags such as B-PER and O, or entities",
                 )
-            spans = spans_of(raw.tags, raw.words)
+            if raw.tags or not raw.unlabelled:
+                spans = PartlyLabelled(spans_of(raw.tags, raw.words), raw.unlabelled)
         elif isinstance(raw, tuple):
             spans = raw
         else:

@@ -23,7 +23,8 @@ def located(config: Config, model: StrPath) -> Config:
 
     A run's folder may have been moved or copied since it was trained, and another run may have
     taken its place. Data that were beside it are looked for there only if they are no longer where
-    they were: in another project, files of the same names would be other data.
+    they were: in another project, files of the same names would be other data. Relative paths do
+    not tell where they were, so these data are looked for there first.
 
     Args:
         config: the configuration that the model was trained with.
@@ -70,7 +71,8 @@ def locate(values: dict[str, Any], model: StrPath) -> dict[str, Any]:
     def place(path: str) -> str:
         if is_dataset_name(path) or os.path.relpath(path, saved / "..").startswith(".."):
             return path
-        if not _is_in(path, saved) and Path(without_split(path)[0]).exists():
+        was_elsewhere = Path(path).is_absolute() and not _is_in(path, saved)
+        if was_elsewhere and Path(without_split(path)[0]).exists():
             return path
         there = os.path.normpath(run / os.path.relpath(path, saved))
         return there if Path(without_split(there)[0]).exists() else path

@@ -84,7 +84,7 @@ def _columns(main: Mapping[str, str], frames: bool) -> list[_Column]:
         *(metric(task, name) for task, name in main.items()),
         *([frame] if frames and len(main) > 1 else []),
         _Column(("score",), lambda entry, _: share(entry["score"])),
-        _Column(("",), lambda entry, _: "best" if entry["best"] else ""),
+        _Column(("",), lambda entry, _: "kept" if entry["best"] else ""),
     ]
 
 

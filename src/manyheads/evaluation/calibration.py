@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
+from manyheads.evaluation.statistics import last_within_chance
 from manyheads.tasks import Calibration, Evidence, Judged, Scope
 from manyheads.tasks.metrics import calibration_error
 from manyheads.tasks.scope import fit_scope
@@ -116,21 +117,25 @@ def cross_fitted(
     return Judged(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def choices_without_folds(scores: Sequence[Sequence[float] | None], best: int) -> list[int] | None:
+def choices_without_folds(
+    scores: Sequence[Sequence[float] | None], errors: Sequence[float], best: int
+) -> list[int] | None:
     """Return the folds without which another epoch would have been chosen.
 
     Args:
         scores: of each epoch, its score on all validation records but those of each fold.
+        errors: of each epoch, the standard error of its score on all of them.
         best: the number of the epoch that was chosen, from 1.
 
     Returns:
         None where the scores are not known, or no fold would be left.
     """
-    if any(row is None for row in scores):
+    known = [row for row in scores if row is not None]
+    if len(known) < len(scores):
         return None
-    # Of equal epochs the last, as the run chooses.
-    chosen = len(scores) - np.argmax(np.array(scores, np.float64)[::-1], axis=0)
-    other = np.flatnonzero(chosen != best).tolist()
+    folds = zip(*known, strict=True)
+    chosen = [last_within_chance(column, errors) + 1 for column in folds]
+    other = [fold for fold, epoch in enumerate(chosen) if epoch != best]
     return None if len(other) == FOLDS else other
 
 

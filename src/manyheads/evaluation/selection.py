@@ -5,7 +5,7 @@ Axes: N texts, E embedding, K texts to choose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -113,9 +113,7 @@ def select(
         for spec in loaded.predictor.specs
         if tasks is None or spec.name in tasks
     )
-    places: dict[str | TextPair, str] = {}
-    for row in read_rows(pool, layout=layout, needs_labels=False):
-        places.setdefault(_input(row, pairs), row.where)
+    places = _places(pool, layout, pairs)
     texts = list(places)
     if len(texts) <= count:
         raise RequestError(
@@ -124,11 +122,29 @@ def select(
             expected="more texts than are chosen",
             fix=f"Label all of them, or name a smaller {option('--count')}.",
         )
-    unsure = np.empty(len(texts), np.float64)
+    found = loaded.predictor.predict_stream(texts, tasks=tasks, embed=True)
+    unsure, vectors = _measured(found, len(texts), pairs, advance)
+    rows = spread_rows(vectors, unsure, count, seed)
+    chosen = tuple(_chosen(texts[i], places[texts[i]], round(float(unsure[i]), 4)) for i in rows)
+    return Selection(pool, len(texts), chosen)
+
+
+def _places(pool: str, layout: Layout | None, pairs: bool) -> dict[str | TextPair, str]:
+    """Return the different texts of a pool, each with its first place."""
+    places: dict[str | TextPair, str] = {}
+    for row in read_rows(pool, layout=layout, needs_labels=False):
+        places.setdefault(_input(row, pairs), row.where)
+    return places
+
+
+def _measured(
+    predictions: Iterable[Prediction], count: int, pairs: bool, advance: Callable[[int], None]
+) -> tuple[NDArray[np.float64], Floats]:
+    """Return the uncertainty of each of `count` predictions, [N], and its embedding, [N, E]."""
+    unsure = np.empty(count, np.float64)
     first: list[Floats | None] = []
     second: list[Floats | None] = []
-    found = loaded.predictor.predict_stream(texts, tasks=tasks, embed=True)
-    for i, prediction in enumerate(found):
+    for i, prediction in enumerate(predictions):
         unsure[i] = uncertainty(prediction)
         first.append(prediction.embedding)
         second.append(prediction.embedding2)
@@ -137,10 +153,7 @@ def select(
     known = unsure[~np.isnan(unsure)]
     unsure[np.isnan(unsure)] = np.median(known) if len(known) else 1.0
     both = (first, second) if pairs else (first,)
-    vectors = np.concatenate([_stacked(one) for one in both], axis=1)
-    rows = spread_rows(vectors, unsure, count, seed)
-    chosen = tuple(_chosen(texts[i], places[texts[i]], round(float(unsure[i]), 4)) for i in rows)
-    return Selection(pool, len(texts), chosen)
+    return unsure, np.concatenate([_stacked(one) for one in both], axis=1)
 
 
 def _input(row: Row, pairs: bool) -> str | TextPair:

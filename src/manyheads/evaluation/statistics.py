@@ -211,3 +211,18 @@ def _t_below(t: float, freedom: int) -> float:
         total += term
     within = 2 / math.pi * (angle + sine * total) if odd else sine * total
     return (1 + within) / 2
+
+
+def last_within_chance(scores: Sequence[float], errors: Sequence[float]) -> int:
+    """Return the index of the last score that is at most one standard error below the best.
+
+    The rule of one standard error (Breiman et al. 1984, "Classification and Regression Trees"): of
+    models that validation data cannot tell apart, that one is chosen which is better for other
+    reasons. The last epochs of a run are: their learning rate has fallen.
+
+    Args:
+        scores: of each epoch; higher is better.
+        errors: the standard error of each. Of equal best scores, that of the last counts.
+    """
+    best = max(range(len(scores)), key=lambda i: (scores[i], i))
+    return max(i for i, score in enumerate(scores) if score >= scores[best] - errors[best])

@@ -255,6 +255,18 @@ def thresholds(
         calibration = loaded.predictor.scorings[name].calibration
         judged = task.kind.judge(task.spec, evidence, calibration)
         found[name] = find_thresholds(judged, precision, confidence)
+    _store_thresholds(manifest, known, found)
+    return ThresholdReport(loaded.path, outcomes.records, found)
+
+
+def _store_thresholds(
+    manifest: Manifest, known: Mapping[str, Any], found: Mapping[str, FoundThresholds]
+) -> None:
+    """Write thresholds to a model, beside the calibrations for which they were found.
+
+    Raises:
+        ModelError: the model has been calibrated again since.
+    """
 
     def change(now: Mapping[str, Any]) -> Mapping[str, Any]:
         tasks = dict(now.get("tasks", {}))
@@ -271,7 +283,6 @@ def thresholds(
         return {**now, "tasks": tasks}
 
     change_calibration(manifest, change)
-    return ThresholdReport(loaded.path, outcomes.records, found)
 
 
 def _calibrated(

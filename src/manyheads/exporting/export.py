@@ -188,6 +188,13 @@ def _exporter(
 
     progress("loading the model")
     folder, trained = manifest.folder, pytorch.load_trained(manifest)
+    if trained.model.encoder.reads_padding:
+        raise ModelError(
+            f"a {trained.model.encoder.model_type} encoder cannot be exported: its output for a "
+            "text depends on the padding, and so on the other texts of a batch",
+            where=at(folder),
+            fix=f"Predict with PyTorch ({option('--backend torch')}), or train another encoder.",
+        )
     compute = choose_compute("cpu", "float32", threads)
     specs = [TaskSpec.from_json(task) for task in manifest.tasks]
     sets = validation_sets(trained.config, specs, data, folder, layout)

@@ -68,7 +68,7 @@ def load_model(
         prefer: whether a run's folder means its best model or its latest checkpoint.
         precision: `float32` or `bf16`, in which PyTorch runs the model; graphs have their own.
         alone: whether only a text or two follow, for which another graph may be the fastest.
-        warn: takes messages to the user about graphs that were tried.
+        warn: takes messages to the user, about graphs that were tried or a doubtful encoder.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
@@ -84,7 +84,7 @@ def load_model(
             predictor = load_exported(manifest, runtime, alone=alone, warn=warn)
             config = stored_config(manifest.config)
         else:
-            predictor, config = _load_in_torch(manifest or path, runtime, precision)
+            predictor, config = _load_in_torch(manifest or path, runtime, precision, warn)
         return LoadedModel(os.fspath(path), predictor, config, manifest)
 
     return read_model(path, load) if is_model_folder(path) else load(None)
@@ -131,7 +131,7 @@ def _check_options(runtime: Runtime) -> None:
 
 
 def _load_in_torch(
-    source: Path | Manifest, runtime: Runtime, precision: str
+    source: Path | Manifest, runtime: Runtime, precision: str, warn: Callable[[str], None]
 ) -> tuple[Predictor, Config]:
     try:
         from manyheads.inference.backends import pytorch
@@ -141,7 +141,7 @@ def _load_in_torch(
             where=at(source.folder if isinstance(source, Manifest) else source),
             fix=install("train"),
         ) from error  # fmt: skip
-    return pytorch.load(source, runtime, precision)
+    return pytorch.load(source, runtime, precision, warn=warn)
 
 
 def _check_backend(path: Path, runtime: Runtime) -> None:

@@ -91,7 +91,7 @@ def read_torch_file(file: BinaryIO, where: str, *, tensors: bool = True) -> Any:
         size, claimed = os.fstat(copy.fileno()).st_size, {}
         try:
             value = torch.load(
-                f"/proc/self/fd/{copy.fileno()}", map_location="cpu", weights_only=True, mmap=True
+                f"/dev/fd/{copy.fileno()}", map_location="cpu", weights_only=True, mmap=True
             )
         except OSError:
             raise

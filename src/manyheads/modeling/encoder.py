@@ -23,6 +23,7 @@ from manyheads.modeling.cpu.dropout import replace_dropout
 from manyheads.modeling.features import SUITABLE, EncoderShape
 from manyheads.modeling.pooling import PoolingSpec, SentencePooling
 from manyheads.modeling.pretrained import (
+    READ_PADDING_SLIGHTLY,
     TOKENIZER,
     EncoderSource,
     refuse_other_types,
@@ -147,6 +148,16 @@ class Encoder(nn.Module):
         hidden = int(config.hidden_size)
         sentence = embedding_size(hidden, self.pooling.mode, self.pooling.dense)
         return EncoderShape(hidden, int(config.num_hidden_layers), sentence)
+
+    @property
+    def model_type(self) -> str:
+        """The type of the backbone, as its library names it."""
+        return str(self.backbone.config.model_type)
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether its output for a text depends slightly on the other texts of a batch."""
+        return self.model_type in READ_PADDING_SLIGHTLY
 
     def use_sparse_gradients(self) -> None:
         """Use sparse gradients for the token table: only for the rows that a batch reads.

@@ -136,21 +136,12 @@ class Client:
             RequestError: a text or threshold cannot be sent; or the server cannot be reached,
                 refused the request, or stayed busy; or something else answered.
         """
-        thresholds = _plain(thresholds)
-        if not isinstance(thresholds, bool):
-            thresholds = {task: _plain(score) for task, score in thresholds.items()}
-            for task, score in thresholds.items():
-                if isinstance(score, float) and not math.isfinite(score):
-                    raise RequestError(
-                        f"the threshold of task {shorten(task)} is {score}",
-                        expected="a number from 0 to 1",
-                    )
         options: dict[str, Any] = {
             "embed": _plain(embed),
             "tokens": _plain(tokens),
             "top_k": _plain(top_k),
             "neighbours": _plain(neighbours),
-            "thresholds": thresholds,
+            "thresholds": _sent_thresholds(thresholds),
         }
         if model is not None:
             options["model"] = model
@@ -302,6 +293,25 @@ def _checked(texts: Sequence[Text]) -> list[Text]:
                     where=f"text {one.number}",
                 )
     return given
+
+
+def _sent_thresholds(thresholds: bool | Mapping[str, float]) -> bool | dict[str, float]:
+    """Return thresholds as JSON values.
+
+    Raises:
+        RequestError: one of them is not finite.
+    """
+    plain = _plain(thresholds)
+    if isinstance(plain, bool):
+        return plain
+    scores = {task: _plain(score) for task, score in plain.items()}
+    for task, score in scores.items():
+        if isinstance(score, float) and not math.isfinite(score):
+            raise RequestError(
+                f"the threshold of task {shorten(task)} is {score}",
+                expected="a number from 0 to 1",
+            )
+    return scores
 
 
 def _plain(value: Any) -> Any:

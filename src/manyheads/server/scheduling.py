@@ -16,7 +16,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -499,24 +499,29 @@ class Scheduler:
         return replaced
 
 
-def wait_for_threads(seconds: float) -> bool:
-    """Wait until no lane and no reload of this process runs any more, after the server has stopped.
+def wait_for_threads(seconds: float, others: Collection[threading.Thread] = ()) -> bool:
+    """Wait until no lane and no reload of a server runs any more, after it has stopped.
+
+    Args:
+        seconds: how long to wait at most.
+        others: threads that are not waited for, such as those of another server of this process.
 
     Returns:
         whether that was in time; otherwise one hangs or takes long, and Python cannot stop it.
     """
     end = time.monotonic() + seconds
     # Looked up each time, since a reload starts lanes.
-    while thread := _computing_thread():
+    while thread := _computing_thread(others):
         if (left := end - time.monotonic()) <= 0:
             return False
         thread.join(left)
     return True
 
 
-def _computing_thread() -> threading.Thread | None:
+def _computing_thread(others: Collection[threading.Thread]) -> threading.Thread | None:
     names = (_LANE_NAME, RELOAD_NAME)
-    return next((one for one in threading.enumerate() if one.name.startswith(names)), None)
+    threads = (one for one in threading.enumerate() if one not in others)
+    return next((one for one in threads if one.name.startswith(names)), None)
 
 
 def _estimate(text: Text) -> int:

@@ -65,6 +65,7 @@ from manyheads.storage.model_parts import (
     read_heads,
 )
 from manyheads.storage.run_lock import RunLock
+from manyheads.storage.temporary import is_temporary
 from manyheads.storage.torch_file import check_torch_file, damaged, hostile, private_copy
 from manyheads.storage.untrusted import (
     MAX_JSON_BYTES,
@@ -118,6 +119,7 @@ __all__ = [
     "is_hub_name",
     "is_model_folder",
     "is_same",
+    "is_temporary",
     "json_bytes",
     "known_pooling",
     "latest_checkpoint",

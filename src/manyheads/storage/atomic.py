@@ -218,9 +218,10 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
             _swap(temporary, target)
             sync_folder(target.parent)
     finally:
-        # After an exchange this is the old folder.
-        shutil.rmtree(temporary, ignore_errors=True)
-        unlock(lock)
+        try:
+            _remove(temporary)  # after an exchange the old folder
+        finally:
+            unlock(lock)
 
 
 def sync_folder(folder: Path) -> None:
@@ -365,23 +366,34 @@ def _swap(temporary: Path, target: Path) -> None:
         try:
             _exchange(temporary, target)
         except OSError as error:
-            # NFS and 9p cannot. If the writer is killed between the renames, `remove_leftovers`
-            # moves the old folder back.
+            # NFS and 9p cannot, nor can macOS. If the writer is killed between the renames,
+            # `remove_leftovers` moves the old folder back.
             if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
                 raise
             aside = target.rename(sibling(target, "old"))
             temporary.rename(target)
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that may be gone; a signal in the middle takes effect when it is removed."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _exchange(first: Path, second: Path) -> None:
     """Exchange two paths in one step.
 
     Raises:
-        OSError: the file system cannot, or not these two.
+        OSError: the system or the file system cannot, or not these two.
     """
-    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):  # the C library of macOS
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), os.fspath(second))
     a, b = os.fsencode(first), os.fsencode(second)
-    if renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) != 0:
+    if library.renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), os.fspath(second))

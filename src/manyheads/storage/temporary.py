@@ -101,6 +101,11 @@ def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) ->
     return count
 
 
+def is_temporary(name: str) -> bool:
+    """Return whether a name is that of a temporary file or folder."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
 def sibling(target: Path, kind: str) -> Path:
     """Return a new name beside a file or folder, for its new version (`tmp`) or its old (`old`)."""
     return target.with_name(f".{_shortened(target.name)}.{secrets.token_hex(4)}.manyheads-{kind}")

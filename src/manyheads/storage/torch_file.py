@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import pickletools
 import struct
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,14 +86,21 @@ def private_copy(file: BinaryIO, where: str, *, tensors: bool) -> Iterator[Binar
     """
     size = file.seek(0, os.SEEK_END)
     ranges = _tensor_ranges(file, size, where)  # which refuses other files uncopied
-    descriptor = os.memfd_create("torch-file", os.MFD_CLOEXEC)
-    with cast(BinaryIO, os.fdopen(descriptor, "w+b", buffering=0)) as copy:
+    with _private_file() as copy:
         copy.truncate(size)
         place = 0
         for start, end in (*(() if tensors else ranges), (size, size)):
             _copy_range(file, copy, place, min(start, size))
             place = max(place, end)
         yield copy
+
+
+def _private_file() -> BinaryIO:
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("torch-file", os.MFD_CLOEXEC)
+        return cast(BinaryIO, os.fdopen(descriptor, "w+b", buffering=0))
+    # macOS has no files in memory. This one has no name.
+    return cast(BinaryIO, tempfile.TemporaryFile(prefix="manyheads-", buffering=0))
 
 
 def _tensor_ranges(file: BinaryIO, size: int, where: str) -> list[tuple[int, int]]:

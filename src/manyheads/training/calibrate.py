@@ -27,8 +27,9 @@ from manyheads.storage import (
     read_manifest,
 )
 from manyheads.tasks import kind_of
+from manyheads.tasks.metrics import Evaluation
 from manyheads.training.run import Run
-from manyheads.training.selection import best_value, main_scores
+from manyheads.training.selection import best_value, chance, main_scores, share_error
 
 _FEWEST = 50
 """Validation records of a task below which its folds are too small to tell epochs apart."""
@@ -77,6 +78,18 @@ def main_metrics(run: Run) -> dict[str, str]:
     return {spec.name: spec.main_metric for spec in specs}
 
 
+def errors_of_epochs(run: Run, evaluations: Sequence[Evaluation]) -> list[float]:
+    """Return the standard error of the number by which each evaluation is compared."""
+    main, records = main_metrics(run), run.validation_counts()
+    return [chance(run.config, evaluation, main, records) for evaluation in evaluations]
+
+
+def errors_of_task(run: Run, task: str, scores: Sequence[float]) -> list[float]:
+    """Return the standard errors of a task's main metric."""
+    count = run.validation_counts()[task]
+    return [share_error(score, count) for score in scores]
+
+
 def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: bool) -> None:
     """Calibrate a run's best models; if that fails, a model stays as it is, with a warning.
 
@@ -89,10 +102,14 @@ def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: b
     """
     history = run.state.history
     scores = [entry.get(_WITHOUT_FOLD) for entry in history]
-    models = [_Model(run.save_dir / BEST, run.state.best.epoch, scores)]
+    errors = errors_of_epochs(run, [entry["metrics"] for entry in history])
+    models = [_Model(run.save_dir / BEST, run.state.best.epoch, scores, errors)]
     for task, best in run.state.best_of.items():
         scores = [entry.get(_TASKS_WITHOUT_FOLD, {}).get(task) for entry in history]
-        models.append(_Model(run.save_dir / best_of(task), best.epoch, scores))
+        main = main_metrics(run)
+        own = [main_scores(entry["metrics"], main)[task] for entry in history]
+        errors = errors_of_task(run, task, own)
+        models.append(_Model(run.save_dir / best_of(task), best.epoch, scores, errors))
     for model in models:
         try:
             manifest = read_manifest(model.folder)
@@ -147,6 +164,8 @@ class _Model:
     """The epoch that it was selected for, from 1."""
     scores: Sequence[Sequence[float] | None]
     """Of each epoch, the scores that selected it, without each fold."""
+    errors: Sequence[float]
+    """Of each epoch, the standard error of the score that selected it."""
 
 
 def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[str], None]) -> None:
@@ -155,7 +174,7 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
     It is fitted on the records that did not decide the choice of the epoch; if these are not
     known, on all of them, which the log and the model then state.
     """
-    other = choices_without_folds(model.scores, model.epoch)
+    other = choices_without_folds(model.scores, model.errors, model.epoch)
     source = _ALL if other is None else _OTHERS
     outcomes = _evidence(run, model)
     fitted = fit_calibrations(outcomes, source, other or ())

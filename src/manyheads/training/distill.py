@@ -35,9 +35,9 @@ def distill_config(
 
     Tasks, data and all settings are those of the first trained model among the teachers, apart from
     tasks that it inherited itself, whose data it does not name, and settings that the student would
-    not read. A number of epochs that is set is not cut short by the early stopping that `auto`
-    chose for the teacher, data that are set replace those of all tasks, and an encoder other than
-    the one that the teacher started from is not frozen unless that is set.
+    not read. A number of epochs that is set is not cut short by the teacher's `early_stopping`,
+    data that are set replace those of all tasks, and an encoder other than the one that the teacher
+    started from is not frozen unless that is set.
 
     Args:
         teachers: model folders, checkpoints, runs' folders, or files of soft labels.
@@ -58,19 +58,38 @@ def distill_config(
                 fix=f"Leave it out, or use {option('`manyheads train`', 'manyheads.train')}.",
             )
     sources = [os.fspath(path) for path in teachers]
-    models = [path for path in sources if not is_soft_file(path)]
-    if not models:
-        raise RequestError(
-            f"no teacher is a trained model ({listing(teachers) or 'there is none'})",
-            expected="a model whose tasks and data the student has too",
-            fix="Name one, or use "
-            + option(
-                "`manyheads train CONFIG --teacher FILE`", "`manyheads.train(CONFIG, teacher=FILE)`"
-            )
-            + ".",
-        )
-    teacher = resolve_model(models[0])
+    teacher = resolve_model(_first_model(sources))
     values = locate(dict(trained_values(teacher)), teacher)
+    kept = _kept(values, settings)
+    learned = {"sources": sources, "texts": None if texts is None else os.fspath(texts)}
+    own = {**settings, "teacher": learned}
+    merged = load_config(None, {**kept, **own}, stored=True)
+    kept = {"save_dir": SAVE_DIR, **_without(kept, unread_settings(merged))}
+    return load_config(None, {**kept, **own}, stored=resume)
+
+
+def _first_model(teachers: Sequence[str]) -> str:
+    """Return the first trained model among the teachers.
+
+    Raises:
+        RequestError: there is none.
+    """
+    for path in teachers:
+        if not is_soft_file(path):
+            return path
+    raise RequestError(
+        f"no teacher is a trained model ({listing(teachers) or 'there is none'})",
+        expected="a model whose tasks and data the student has too",
+        fix="Name one, or use "
+        + option(
+            "`manyheads train CONFIG --teacher FILE`", "`manyheads.train(CONFIG, teacher=FILE)`"
+        )
+        + ".",
+    )
+
+
+def _kept(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a student keeps of its teacher's configuration beside its own settings."""
     given = {name.replace("-", "_"): v for name, v in settings.items() if v is not None}
     not_kept = {*_OWN, *(_OF_ENCODER if _has_other_encoder(values, given) else ())}
     kept = {
@@ -83,11 +102,7 @@ def distill_config(
     }
     if {"num_epochs", "epochs"} & given.keys():
         kept.pop("early_stopping", None)
-    learned = {"sources": sources, "texts": None if texts is None else os.fspath(texts)}
-    own = {**settings, "teacher": learned}
-    merged = load_config(None, {**kept, **own}, stored=True)
-    kept = {"save_dir": SAVE_DIR, **_without(kept, unread_settings(merged))}
-    return load_config(None, {**kept, **own}, stored=resume)
+    return kept
 
 
 def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.errors import counted, option
+from manyheads.evaluation import last_within_chance
 from manyheads.storage import BEST, best_of
 from manyheads.tasks.metrics import Evaluation
 from manyheads.training.calibrate import (
     added_to,
     calibrate_models,
+    errors_of_epochs,
+    errors_of_task,
     main_metrics,
     scores_without_folds,
 )
@@ -42,7 +45,7 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     main = main_metrics(run)
     points = [main_scores(e["metrics"], main) for e in (*state.history, {"metrics": evaluation})]
     entry = _epoch_entry(run, evaluation, points)
-    better = _end_epoch(run, entry, points[-1])
+    better = _end_epoch(run, entry, points)
     log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
     path = run.save_epoch(log)
     # After the checkpoint, from which a resumed run can restore these folders.
@@ -85,20 +88,21 @@ def _epoch_entry(
         points: each epoch's main scores by task, this one's last.
     """
     state, score = run.state, best_value(run.config, evaluation, main_metrics(run))
+    scores = [*(entry["score"] for entry in state.history), score]
+    errors = errors_of_epochs(run, [*(e["metrics"] for e in state.history), evaluation])
     return {
         "epoch": state.epoch + 1,
         "step": state.step,
         "loss": {name: loss.mean for name, loss in state.this_epoch.items()},
         "score": score,
         **scores_without_folds(run),
-        # Of equal epochs the last: the others have trained less.
-        "best": score >= state.best.score,
+        "best": last_within_chance(scores, errors) == state.epoch,
         "front": [i + 1 for i in pareto_front(points)],
         "metrics": evaluation,
     }
 
 
-def _end_epoch(run: Run, entry: dict[str, Any], scores: Mapping[str, float]) -> list[str]:
+def _end_epoch(run: Run, entry: dict[str, Any], points: Sequence[Mapping[str, float]]) -> list[str]:
     """Count the epoch in the run's state; return the tasks whose best model it has."""
     state, config = run.state, run.config
     state.history.append(entry)
@@ -107,15 +111,25 @@ def _end_epoch(run: Run, entry: dict[str, Any], scores: Mapping[str, float]) -> 
         state.best = Best(state.epoch, entry["score"])
     better = []
     if config.keep_best_per_task:
-        better = [t for t, v in scores.items() if v >= state.best_of.get(t, Best()).score]
-        state.best_of |= {task: Best(state.epoch, scores[task]) for task in better}
+        for task in points[-1]:
+            scores = [point[task] for point in points]
+            if last_within_chance(scores, errors_of_task(run, task, scores)) == len(scores) - 1:
+                better.append(task)
+        state.best_of |= {task: Best(state.epoch, points[-1][task]) for task in better}
     state.finished = is_complete(config, state.epoch, state.history)
     return better
 
 
 def _report_end(run: Run, points: Sequence[Mapping[str, float]], reporter: Reporter) -> None:
-    """Report the trade-off of the tasks, an early stop, or that more epochs may help."""
+    """Report the trade-off of the tasks, which epoch was kept, an early stop, or a rising score."""
     state = run.state
+    highest = max(state.history, key=lambda entry: (entry["score"], entry["epoch"]))
+    if highest["epoch"] != state.best.epoch:
+        reporter.message(
+            f"Epoch {state.best.epoch} is kept (score {state.best.score:.4f}): epoch "
+            f"{highest['epoch']} ({highest['score']:.4f}) is ahead by no more than chance on so "
+            "many validation records, and later epochs are trained further."
+        )
     if text := trade_off(points):
         reporter.message(text)
     if state.epoch < run.config.epochs:

@@ -30,7 +30,7 @@ unfinished."""
 def decide_epochs(
     config: Config, sources: Sequence[Source], stored: int | None, report: Callable[[str], None]
 ) -> Config:
-    """Replace `num_epochs: auto` by a number, with early stopping.
+    """Replace `num_epochs: auto` by a number.
 
     Args:
         config: the run.
@@ -42,12 +42,8 @@ def decide_epochs(
         return config
     fitted = all(task.start == "fitted" for task in config.tasks.values())
     count = stored or budget([len(source.rows) for source in sources], fitted=fitted)
-    patience = config.early_stopping or max(3, math.ceil(count / 3))
-    report(
-        f"Training for {count} epochs at most (`num_epochs: auto`); it stops after {patience} "
-        "without a better model (`early_stopping`)."
-    )
-    return config.model_copy(update={"num_epochs": count, "early_stopping": patience})
+    report(f"Training for {counted(count, 'epoch')} (`num_epochs: auto`).")
+    return config.model_copy(update={"num_epochs": count})
 
 
 def budget(records: Sequence[int], *, fitted: bool) -> int:

@@ -62,15 +62,8 @@ def measure_curves(
             f"{listing(label_sets)} has no head that can be trained on a frozen encoder",
             expected="a task that answers for a text",
         )
-    seen = {record.texts for record in scored}
-    records = [record for record in training if record.texts not in seen]
-    records = spread(records, MOST)
+    records = _unscored(training, scored)
     sizes = share_sizes(len(records))
-    if len(sizes) < FEWEST_SIZES:
-        raise DataError(
-            f"{counted(len(records), 'training record')} whose text is not scored",
-            expected=f"at least {_LEAST << (FEWEST_SIZES - 1)}",
-        )
     sets = {name: label_sets[name] for name in tasks}
     heads = FrozenHeads(records, tasks, sets, config)
     outcomes: dict[str, list[list[TaskOutcomes]]] = {name: [[] for _ in sizes] for name in tasks}
@@ -92,6 +85,22 @@ def measure_curves(
         for name in tasks
         if outcomes[name][0] and outcomes[name][0][0].gold and counts[name][0] >= 1
     }
+
+
+def _unscored(training: Sequence[Record], scored: Sequence[Record]) -> Sequence[Record]:
+    """Return the training records to learn from, whose texts are not scored.
+
+    Raises:
+        DataError: there are too few of them.
+    """
+    seen = {record.texts for record in scored}
+    records = spread([record for record in training if record.texts not in seen], MOST)
+    if len(share_sizes(len(records))) < FEWEST_SIZES:
+        raise DataError(
+            f"{counted(len(records), 'training record')} whose text is not scored",
+            expected=f"at least {_LEAST << (FEWEST_SIZES - 1)}",
+        )
+    return records
 
 
 def share_sizes(records: int) -> list[int]:

@@ -177,6 +177,14 @@ class Run:
         """Return the validation records, each set with the tasks that it validates."""
         return [(part.records, part.tasks) for part in self.data.validation]
 
+    def validation_counts(self) -> dict[str, int]:
+        """Return each task's number of validation records."""
+        counts = dict.fromkeys(self.config.tasks, 0)
+        for part in self.data.validation:
+            for task in part.tasks:
+                counts[task] += sum(task in record.labels for record in part.records)
+        return counts
+
     def _drift(self, predictor: Predictor, reference: Reference) -> DriftMetrics:
         """Measure the embedding's drift; only once while the whole encoder is frozen."""
         if not self.freezing.is_whole:

@@ -5,6 +5,7 @@ Scores are main metrics by task; higher is better.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from manyheads.config import Config
@@ -25,15 +26,49 @@ def main_scores(evaluation: Evaluation, main: Mapping[str, str]) -> dict[str, fl
 
 def best_value(config: Config, evaluation: Evaluation, main: Mapping[str, str]) -> float:
     """Reduce an evaluation to the number that selects the best model (`best_metric`)."""
+    return sum(weight * score for weight, score in _parts(config, evaluation, main).values())
+
+
+def chance(
+    config: Config, evaluation: Evaluation, main: Mapping[str, str], records: Mapping[str, int]
+) -> float:
+    """Return the standard error of the number that selects the best model.
+
+    Args:
+        config: the run.
+        evaluation: an epoch's metrics on the validation data.
+        main: each task's main metric.
+        records: each task's number of validation records.
+    """
+    parts = _parts(config, evaluation, main)
+    return math.hypot(*(w * share_error(score, records[t]) for t, (w, score) in parts.items()))
+
+
+def share_error(share: float, count: int) -> float:
+    """Return the standard error of a metric from 0 to 1, taken as a share; of others 0.
+
+    One more right and one more wrong answer are counted (Laplace), so that a score of 1 has an
+    error too.
+    """
+    if not count or not 0 <= share <= 1:
+        return 0.0
+    share = (share * count + 1) / (count + 2)
+    return math.sqrt(share * (1 - share) / count)
+
+
+def _parts(
+    config: Config, evaluation: Evaluation, main: Mapping[str, str]
+) -> dict[str, tuple[float, float]]:
+    """Return the tasks that select the best model: the weight and score of each."""
     scores = main_scores(evaluation, main)
     name, _, metric = config.best_metric.partition(".")
     if name == "mean":
-        return sum(scores.values()) / len(scores)
+        return {task: (1 / len(scores), score) for task, score in scores.items()}
     if name == "weighted":
         weights = config.best_weights or {n: task.weight for n, task in config.tasks.items()}
-        total = sum(weights.get(task, 0.0) * score for task, score in scores.items())
-        return total / sum(weights.values())
-    return numbers(evaluation["tasks"][name])[metric] if metric else scores[name]
+        total = sum(weights.values())
+        return {task: (weights.get(task, 0.0) / total, score) for task, score in scores.items()}
+    return {name: (1.0, numbers(evaluation["tasks"][name])[metric] if metric else scores[name])}
 
 
 def pareto_front(points: Sequence[Scores]) -> list[int]:

@@ -18,9 +18,9 @@ class Optimisation(Strict):
     num_epochs: Annotated[
         EpochCount, replace(_FIRST, resume="differ", allowed="auto, or a whole number from 1")
     ] = 3
-    """The number of epochs; or `auto`: the fewer records, the more epochs, with early stopping. An
-    epoch has every record of every task once, unless the schedule or `max_records` changes that. A
-    resumed run may have more epochs than it was started with."""
+    """The number of epochs; or `auto`: the fewer records, the more epochs. An epoch has every
+    record of every task once, unless the schedule or `max_records` changes that. A resumed run may
+    have more epochs than it was started with."""
     batch_size: Annotated[Int, _FIRST] = Field(default=16, ge=1)
     """Sentences in a batch."""
     tokens_per_batch: Int | None = Field(default=None, ge=1)

@@ -26,5 +26,4 @@ class Selection(Strict):
     keep_best_per_task: Annotated[bool, _SEVERAL] = False
     """Whether the best model for each task is also kept, as `best-TASK`."""
     early_stopping: Annotated[Int | None, Setting(resume="differ")] = Field(default=None, ge=1)
-    """Stop after this many epochs without a better model. Default: never; with `num_epochs: auto`
-    after a third of the epochs, at least 3."""
+    """Stop after this many epochs without a higher score. Default: never."""

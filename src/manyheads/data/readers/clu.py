@@ -10,6 +10,7 @@ from manyheads.data.readers.annotated import entity, from_utf16
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.json_stream import JsonValue, read_json_values
 from manyheads.data.readers.row import Row, Source
+from manyheads.data.readers.splits import chosen_splits
 from manyheads.errors import DataError, shorten
 
 _UNIT = ("stringIndexType",)
@@ -23,12 +24,26 @@ def is_clu(head: Head) -> bool:
 
 
 def read_clu(source: Source) -> Iterator[Row]:
-    """Yield `text`, `entities`, and the intent as `label`."""
+    """Yield `text`, `entities`, and the intent as `label`, of the chosen data sets.
+
+    Raises:
+        DataError: the file has utterances for training and for testing, and neither is chosen.
+    """
     is_utf16 = _counts_utf16(source.quiet())
-    for item in _values(source):
-        if item.keys == (*_UTTERANCES, ""):
+    wanted = chosen_splits(source, map(_dataset, _utterances(source.quiet())))
+    for item in _utterances(source):
+        if _dataset(item) in wanted:
             row = item.row
             yield from source.attempt(row, _fields, item.value, is_utf16, row.where)
+
+
+def _utterances(source: Source) -> Iterator[JsonValue]:
+    return (item for item in _values(source) if item.keys == (*_UTTERANCES, ""))
+
+
+def _dataset(item: JsonValue) -> str:
+    """Return whether an utterance is for training, as by default, or for testing."""
+    return str(item.row.fields.get("dataset") or "Train")
 
 
 def _values(source: Source) -> Iterator[JsonValue]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from manyheads.data.readers.annotated import as_list, entity
@@ -21,13 +21,19 @@ _UNREAD = {
 
 
 def is_doccano(head: Head) -> bool:
-    """Return whether records have spans as doccano writes them, or a list as `label`."""
-    return any(_is_span_list(o.get(key)) for o in head.objects for key in ("label", "labels")) or (
-        any(
-            (type(o.get("label")) is list and "text" in o)
-            or (_is_span_list(o.get("entities")) and "text" in o)
-            for o in head.objects
-        )
+    """Return whether records have spans or classes in lists as doccano writes them."""
+    texts = [o for o in head.objects if "text" in o]
+    return (
+        any(_is_span_list(o.get(key)) for o in head.objects for key in ("label", "labels"))
+        or any(type(o.get("label")) is list or _is_span_list(o.get("entities")) for o in texts)
+        or _have_cats([o for o in texts if type(o.get("entities")) is list])
+    )
+
+
+def _have_cats(objects: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a record has classes in a list `cats`, and none has spans of another form."""
+    return any(type(o.get("cats")) is list for o in objects) and not any(
+        o["entities"] for o in objects
     )
 
 
@@ -58,9 +64,9 @@ def _has_spans(source: Source) -> bool:
 def _fields(row: Row, source: Source, has_spans: bool) -> dict[str, Any]:
     fields = dict(row.fields)
     for name, what in _UNREAD.items():
-        if fields.get(name):
-            source.pass_over(what, len(fields[name]))
-        fields.pop(name, None)
+        # A field of this name may also be the user's own.
+        if type(fields.get(name)) is list:
+            source.pass_over(what, len(fields.pop(name)))
     spans: list[Any] | None = fields.pop("entities", None)
     classes: list[Any] | None = None
     for key in _CLASSES:

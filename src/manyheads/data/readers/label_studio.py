@@ -151,9 +151,21 @@ def _is_annotated(row: Row) -> bool:
 
 
 def _annotation(row: Row) -> dict[str, Any] | None:
-    annotations = row.fields.get("annotations", row.fields.get("completions"))
-    sound = [a for a in annotations or () if type(a) is dict and not a.get("was_cancelled")]
-    return sound[0] if sound else None
+    return next((a for a in _annotations(row) if not a.get("was_cancelled")), None)
+
+
+def _annotations(row: Row) -> list[dict[str, Any]]:
+    key = "annotations" if "annotations" in row.fields else "completions"
+    return [a for a in _list(row.fields.get(key), key, row) if type(a) is dict]
+
+
+def _list(value: Any, key: str, row: Row) -> list[Any]:
+    """Return the value of a key, which may be missing.
+
+    Raises:
+        DataError: it is no list.
+    """
+    return [] if value is None else as_list(value, key, row.where)
 
 
 def _answers(
@@ -168,11 +180,8 @@ def _answers(
         if source.needs_labels:
             source.pass_over("tasks without an annotation (their texts are read)")
         return
-    more = len([a for a in row.fields.get("annotations") or () if type(a) is dict]) - 1
-    if more:
-        source.pass_over("second and further annotations of a task", more)
-    result = annotation.get("result")
-    for item in result if type(result) is list else ():
+    source.pass_over("second and further annotations of a task", len(_annotations(row)) - 1)
+    for item in _list(annotation.get("result"), "result", row):
         kind, value = (item.get("type"), item.get("value")) if type(item) is dict else (None, None)
         if kind == "labels" and type(value) is dict:
             yield "labels", str(item.get("from_name")), [_span(value, row)]

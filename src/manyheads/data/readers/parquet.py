@@ -48,7 +48,7 @@ def _rows(
             rows = _rows_at_once(source)
             texts = _text_columns(file.schema)
         with parquet.ParquetFile(source.path, read_dictionary=texts) as file:
-            for batch in file.iter_batches(batch_size=rows):
+            for batch in _batches(file, rows):
                 step = _rows_of(batch, arrow, source, number + 1)
                 for start in range(0, batch.num_rows, step):
                     for fields in batch.slice(start, step).to_pylist():
@@ -61,6 +61,13 @@ def _rows(
             where=source.name,
             fix="Write the file again.",
         ) from error
+
+
+def _batches(file: Any, rows: int) -> Iterator[Any]:
+    # A batch of several row groups would have a dictionary for each, and pyarrow cannot make lists
+    # and structures of texts from those.
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(batch_size=rows, row_groups=[group])
 
 
 def _text_columns(schema: Any) -> list[str]:

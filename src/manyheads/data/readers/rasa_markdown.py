@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from manyheads.data.readers.head import Head
 from manyheads.data.readers.rasa import rasa_example
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import sound_lines
+from manyheads.errors import DataError, shorten
 
 _SECTION = re.compile(r"##\s*([a-z]+)\s*:\s*(.+?)\s*")
 
@@ -21,17 +23,32 @@ def is_rasa_markdown(head: Head) -> bool:
 
 
 def read_rasa_markdown(source: Source) -> Iterator[Row]:
-    """Yield `text`, `entities`, and the intent as `label`; other sections are counted as unread."""
-    intent: str | None = None
+    """Yield `text`, `entities`, and the intent as `label`.
+
+    Other sections, and lines of examples without `-`, are counted as unread. Examples under a
+    heading that begins no section, such as `## bye`, are refused; `# ...` is a comment.
+    """
+    intent, stray = "", "before the first section"
     for number, line in sound_lines(source):
-        section = _SECTION.fullmatch(line.strip())
-        if section is not None:
-            intent = section.group(2) if section.group(1) == "intent" else None
-            if intent is None:
-                source.pass_over(f"sections `{section.group(1)}`")
-            continue
         text = line.strip()
-        if intent is None or text[:1] not in ("-", "*", "+") or not text[1:].strip():
-            continue
-        row = Row(source.name, number, "line", {})
-        yield from source.attempt(row, rasa_example, text[1:].strip(), intent, source, row.where)
+        section = _SECTION.fullmatch(text)
+        if section is not None:
+            intent, stray = section.group(2) if section.group(1) == "intent" else "", ""
+            source.pass_over(f"sections `{section.group(1)}`", not intent)
+        elif text.startswith("##"):
+            intent, stray = "", f"under the heading {shorten(text)}"
+        elif text.startswith(("-", "*", "+")):
+            example = text[1:].strip()
+            if example and (intent or stray):
+                row = Row(source.name, number, "line", {})
+                yield from source.attempt(row, _fields, example, intent, stray, source, row.where)
+        elif not text.startswith(("#", "<!--")):
+            source.pass_over("lines of examples without `-`", bool(text and intent))
+
+
+def _fields(text: str, intent: str, stray: str, source: Source, where: str) -> dict[str, Any]:
+    if stray:
+        raise DataError(
+            f"an example {stray}", where=where, expected="a heading such as `## intent:greet`"
+        )
+    return rasa_example(text, intent, source, where)

@@ -10,7 +10,7 @@ from manyheads.data.readers.head import Head
 from manyheads.data.readers.rasa import rasa_example
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import read_lines
-from manyheads.errors import DataError, at, shorten
+from manyheads.errors import DataError, at, listing, shorten
 
 _TRAINING_DATA = "Rasa's training data, with `nlu:` and intents"
 _INTENT = re.compile(r"^\s*-\s+intent:", re.MULTILINE)
@@ -26,22 +26,14 @@ def is_rasa_yaml(head: Head) -> bool:
 def read_rasa_yaml(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`.
 
-    Synonyms, lookups, regular expressions and lines without `-` are counted as unread. The file is
-    held in memory; it may be as large as a record, since people write such files by hand.
+    Synonyms, lookups, regular expressions, intents without examples and lines without `-` are
+    counted as unread. The file is held in memory; it may be as large as a record, since people
+    write such files by hand.
     """
     for section in _sections(source):
-        values = {key.value: value for key, value in section.value}
-        intent = values.get("intent")
-        if intent is None:
-            source.pass_over(
-                f"sections `{section.value[0][0].value}`" if section.value else "empty"
-            )
-            continue
-        if "examples" not in values:
-            continue
-        for line, text in _examples(values["examples"], source):
+        for line, text, intent in _examples(section, source):
             row = Row(source.name, line, "line", {})
-            yield from source.attempt(row, rasa_example, text, str(intent.value), source, row.where)
+            yield from source.attempt(row, rasa_example, text, intent, source, row.where)
 
 
 def _sections(source: Source) -> Iterator[Any]:
@@ -56,17 +48,15 @@ def _sections(source: Source) -> Iterator[Any]:
             where=at(source.name, mark.line + 1 if mark else None),
             expected=_TRAINING_DATA,
         ) from None
-    top = root.value if isinstance(root, yaml.MappingNode) else ()
-    listed = next((value for key, value in top if key.value == "nlu"), None)
+    top = _values(root, source) if isinstance(root, yaml.MappingNode) else {}
+    listed = top.get("nlu")
     if not isinstance(listed, yaml.SequenceNode):
         raise DataError(
             "there is no list `nlu`",
             where=source.name,
             expected=_TRAINING_DATA,
         )
-    for section in listed.value:
-        if isinstance(section, yaml.MappingNode):
-            yield section
+    yield from listed.value
 
 
 def _text(source: Source) -> str:
@@ -81,28 +71,87 @@ def _text(source: Source) -> str:
     return "".join(lines)
 
 
-def _examples(node: Any, source: Source) -> Iterator[tuple[int, str]]:
-    """Yield the examples with their lines: of a block of `- ...` lines, or a list of `text`."""
-    if isinstance(node.value, str):
-        # A block begins on the line after its key.
-        first = node.start_mark.line + 1 + (node.style in ("|", ">"))
-        for number, line in enumerate(node.value.split("\n"), first):
-            text = line.strip()
-            if not text.startswith("-"):
-                source.pass_over("lines of examples without `-`", bool(text))
-            elif text[1:].strip():
-                yield number, text[1:].strip()
+def _examples(section: Any, source: Source) -> Iterator[tuple[int, str, str]]:
+    """Yield the examples of a section with their lines and their intent.
+
+    They are a block of `- ...` lines, or a list of texts or of mappings with a `text`.
+    """
+    try:
+        values = _values(section, source)
+        if "intent" not in values:
+            source.pass_over(f"sections `{next(iter(values))}`" if values else "empty")
+            return
+        intent = _scalar(values["intent"], source, "the name of an intent")
+    except DataError as error:
+        source.refuse(error)
         return
-    for item in node.value:
-        values = dict(_pairs(item))
-        text_node = values.get("text")
-        if text_node is not None and isinstance(text_node.value, str):
-            text = text_node.value.strip().removeprefix("- ").strip()
-            if text:
-                yield text_node.start_mark.line + 1, text
+    listed = values.get("examples")
+    if listed is None or not listed.value:
+        source.pass_over("intents without `examples`")
+        return
+    for item in listed.value if listed.id == "sequence" else [listed]:
+        try:
+            found = _items(item, source, is_block=item is listed)
+        except DataError as error:
+            source.refuse(error)
+        else:
+            yield from ((line, text, intent) for line, text in found if text)
 
 
-def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
-    if node.id == "mapping":
-        for key, value in node.value:
-            yield str(key.value), value
+def _items(node: Any, source: Source, *, is_block: bool) -> list[tuple[int, str]]:
+    """Return the texts of an example, or of a block of examples, with their lines.
+
+    Raises:
+        DataError: it is neither, or has no `text`.
+    """
+    if node.id == "mapping" and not is_block:
+        values = _values(node, source)
+        if "text" not in values:
+            raise _unexpected(node, source, f"keys {listing(values)}", "an example with `text`")
+        node = values["text"]
+    text = _scalar(node, source, "an example, or lines that begin with `-`").strip()
+    if not is_block and not ("\n" in text and text.startswith("-")):
+        return [(node.start_mark.line + 1, text.removeprefix("- ").strip())]
+    found = []
+    # A block begins on the line after its key.
+    first = node.start_mark.line + 1 + (node.style in ("|", ">"))
+    for number, line in enumerate(node.value.split("\n"), first):
+        example = line.strip()
+        if example.startswith("-"):
+            found.append((number, example[1:].strip()))
+        else:
+            source.pass_over("lines of examples without `-`", bool(example))
+    return found
+
+
+def _values(node: Any, source: Source) -> dict[str, Any]:
+    """Return the values of a mapping by their keys.
+
+    Raises:
+        DataError: it is something else, or has a key twice.
+    """
+    if node.id != "mapping":
+        raise _unexpected(node, source, f"a {node.id}", "an intent with `examples`")
+    values: dict[str, Any] = {}
+    for key, value in node.value:
+        name = str(key.value)
+        if name in values:
+            raise _unexpected(key, source, f"the key {shorten(name)} twice", "each key once")
+        values[name] = value
+    return values
+
+
+def _scalar(node: Any, source: Source, expected: str) -> str:
+    """Return the text of a node.
+
+    Raises:
+        DataError: it is a list or a mapping.
+    """
+    if node.id != "scalar":
+        raise _unexpected(node, source, f"a {node.id}", expected)
+    return str(node.value)
+
+
+def _unexpected(node: Any, source: Source, found: str, expected: str) -> DataError:
+    """Make the error about a part of the file."""
+    return DataError(found, where=at(source.name, node.start_mark.line + 1), expected=expected)

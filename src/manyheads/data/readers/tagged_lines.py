@@ -16,16 +16,12 @@ _DOCUMENT = "-DOCSTART-"
 
 
 def is_tagged_lines(head: Head) -> bool:
-    """Return whether the first sentence of several tokens and most others have tags behind bars."""
+    """Return whether most sentences have tags behind bars, one of several tokens among them."""
     lines = [words_of(line) for line in head.lines if not line.startswith(_DOCUMENT)]
     sentences = [tokens for tokens in lines if tokens]
+    tagged = [tokens for tokens in sentences if _are_tagged(tokens)]
     # A token a line would be columns separated by bars.
-    first = next((tokens for tokens in sentences if len(tokens) > 1), None)
-    return (
-        first is not None
-        and _are_tagged(first)
-        and 2 * sum(map(_are_tagged, sentences)) > len(sentences)
-    )
+    return 2 * len(tagged) > len(sentences) and any(len(tokens) > 1 for tokens in tagged)
 
 
 def _are_tagged(tokens: list[str]) -> bool:
@@ -39,12 +35,13 @@ def read_tagged_lines(source: Source) -> Iterator[Row]:
     for number, line in sound_lines(source):
         if line.startswith(_DOCUMENT) or not (tokens := words_of(line)):
             continue
-        width = width or tokens[0].count(_BAR) + 1
+        # The width of the first token with a tag: those without are the faulty ones.
+        width = width or next((t.count(_BAR) + 1 for t in tokens if _BAR in t), None)
         row = Row(source.name, number, "line", {})
         yield from source.attempt(row, _fields, tokens, width, at(source.name, number))
 
 
-def _fields(tokens: list[str], width: int, where: str) -> dict[str, list[str]]:
+def _fields(tokens: list[str], width: int | None, where: str) -> dict[str, list[str]]:
     parts = [token.split(_BAR) for token in tokens]
     odd = next((i for i, part in enumerate(parts) if len(part) != width or "" in part), None)
     if odd is not None or width not in _WIDTHS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -208,15 +209,31 @@ def load_trained(source: Path | Manifest) -> TrainedModel:
 
 
 def load(
-    source: Path | Manifest, runtime: Runtime, precision: str = "float32"
+    source: Path | Manifest,
+    runtime: Runtime,
+    precision: str = "float32",
+    *,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[Predictor, Config]:
     """Load a model folder, by its manifest or path, or a checkpoint for prediction.
+
+    Args:
+        source: the model.
+        runtime: what runs it.
+        precision: that of `load_model`.
+        warn: takes a message to the user about a model whose encoder reads padding.
 
     Raises:
         ModelError: it is damaged, or its parts do not fit together.
         RequestError: there is no such device.
     """
     trained = load_trained(source)
+    if trained.model.encoder.reads_padding:
+        warn(
+            f"the model has a {trained.model.encoder.model_type} encoder, whose output for a text "
+            "depends slightly on the padding, and so on the other texts of a batch. Train again "
+            "with another encoder."
+        )
     compute = choose_compute(runtime.device, precision, runtime.threads)
     model = trained.model.to(compute.device)
     specs = [model.head(name).spec(name) for name in model.heads]

@@ -6,8 +6,6 @@ of parts of other types, are refused by name before any part is constructed.
 
 from __future__ import annotations
 
-import warnings
-
 from manyheads.errors import ModelError, nearest, shorten
 
 _ENCODERS = """
@@ -26,8 +24,9 @@ TEXT_MODELS = frozenset((*_ENCODERS.split(), *_DECODERS.split()))
 """Encoders and decoders of text, by `model_type`."""
 
 # These read padding, so the output for a text depends on the texts beside it in a batch.
-_READ_PADDING_SLIGHTLY = frozenset({"convbert", "nystromformer", "yoso"})
-_READ_PADDING = _READ_PADDING_SLIGHTLY | {"fnet"}
+_READ_PADDING = frozenset({"convbert", "fnet", "nystromformer", "yoso"})
+READ_PADDING_SLIGHTLY = _READ_PADDING - {"fnet"}
+"""Those of which trained models still predict, by `model_type`."""
 
 # `transformers` builds these with a decoder; they are refused for that once they are built.
 _ENCODER_DECODERS = frozenset({"bart", "mbart", "mt5", "t5", "umt5"})
@@ -41,18 +40,12 @@ def refuse_other_types(model_type: object, where: str, *, is_trained: bool = Fal
     Args:
         model_type: as its configuration names it.
         where: the model, for an error.
-        is_trained: whether it is a trained model's encoder, for which slight effects of padding
-            are a warning only.
+        is_trained: whether it is a trained model's encoder, which may read padding slightly.
 
     Raises:
         ModelError: its `model_type` is not listed here, or it reads padding.
     """
-    if is_trained and model_type in _READ_PADDING_SLIGHTLY:
-        warnings.warn(
-            f"the model type is {shorten(model_type)}, whose output for a text depends slightly on "
-            "the padding, and so on the other texts of a batch. Train again with another encoder.",
-            stacklevel=2,
-        )
+    if is_trained and model_type in READ_PADDING_SLIGHTLY:
         return
     if model_type in _READ_PADDING:
         raise ModelError(
