@@ -49,6 +49,41 @@ def test_a_column_of_a_data_set_is_texts(model: manyheads.TrainedModel) -> None:
     assert [p.text for p in model.predict(column)] == ["is it good", "b"]
 
 
+CLASSES, TAGS = ["statement", "rumour", "question"], ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+
+
+def with_classes(records: list[dict[str, Any]], classes: list[str]) -> datasets.Dataset:
+    """A data set of records with indices of classes and tags."""
+    features = datasets.Features(
+        {
+            "tokens": datasets.Sequence(datasets.Value("string")),
+            "label": datasets.ClassLabel(names=classes),
+            "ner": datasets.Sequence(datasets.ClassLabel(names=TAGS)),
+        }
+    )
+    return datasets.Dataset.from_list(records, features=features)
+
+
+def test_labels_are_in_the_order_of_a_data_set(
+    tmp_path: Path, model: manyheads.TrainedModel
+) -> None:
+    data = with_classes(sentences(40, 1), CLASSES)
+    run = without_files(tmp_path, num_epochs=3)
+    found = manyheads.train(data, progress=False, **run)
+    assert found.tasks["classification"].labels == tuple(CLASSES)
+    assert found.tasks["ner"].labels == tuple(TAGS)
+    texts = [" ".join(tokens) for tokens in data["tokens"]]
+    assert (found.predict_proba(texts).argmax(1) == data["label"]).mean() > 0.9
+
+    again = manyheads.train(data, resume=True, progress=False, **{**run, "num_epochs": 4})
+    assert again.tasks["classification"].labels == tuple(CLASSES)
+    # A trained head keeps the order that it has.
+    part = with_classes(sentences(20, 2), CLASSES)
+    other = {"save_dir": str(tmp_path / "other"), "num_epochs": 1}
+    warm = manyheads.train(part, init_from=model.best, progress=False, **{**run, **other})
+    assert warm.tasks["classification"].labels == ("question", "statement")
+
+
 def test_training_on_records_equals_training_on_their_files(
     tmp_path: Path, model: manyheads.TrainedModel
 ) -> None:
@@ -196,7 +231,29 @@ def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
         model.predict(frame)
 
 
-@pytest.mark.parametrize("form", ["dicts", "columns", "arrow", "dataset"])
+def test_a_frame_gets_the_candidates_and_logits_that_are_asked_for(
+    model: manyheads.TrainedModel,
+) -> None:
+    frame = pd.DataFrame({"text": [*TEXTS, ""]})
+    asked: dict[str, Any] = {"tasks": ["classification"], "top_k": 2, "logits": True}
+    found = model.predict(frame, **asked)
+    assert list(found.columns) == [
+        "text", "classification", "classification_score", "classification_candidates",
+        "classification_logit",
+    ]  # fmt: skip
+    first = model.predict(TEXTS, **asked)[0].to_dict()["classification"]
+    assert found["classification_candidates"].iloc[0] == first["candidates"]
+    assert len(first["candidates"]) == 2
+    assert found["classification_logit"].iloc[0] == pytest.approx(first["logit"])
+    assert found["classification_candidates"].iloc[2] == []
+    alone = model.predict(frame, tasks=["classification"], top_k=1)
+    assert list(alone.columns)[-1] == "classification_candidates"
+    tagged = model.predict(frame, tasks=["ner"], top_k=2, logits=True)
+    assert list(tagged.columns) == ["text", "ner"]
+    assert all("logit" in entity for entity in tagged["ner"].iloc[1])
+
+
+@pytest.mark.parametrize("form", ["dicts", "columns", "arrow", "dataset", "frame"])
 def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.TrainedModel) -> None:
     records = [{"q": text, "label": "question"} for text in TEXTS]
     forms: dict[str, Any] = {
@@ -204,10 +261,15 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
         "columns": {"q": TEXTS, "label": ["question"] * len(TEXTS)},
         "arrow": pa.Table.from_pylist(records),
         "dataset": datasets.Dataset.from_list(records),
+        "frame": pd.DataFrame(records),
     }
     found = model.predict(forms[form], text="q")
-    assert [one.text for one in found] == list(TEXTS)
-    assert [one.results for one in found] == [one.results for one in model.predict(TEXTS)]
+    if form != "frame":
+        assert [one.text for one in found] == list(TEXTS)
+        assert [one.results for one in found] == [one.results for one in model.predict(TEXTS)]
+    shares = model.predict_proba(forms[form], text="q")
+    np.testing.assert_array_equal(shares, model.predict_proba(TEXTS))
+    np.testing.assert_array_equal(model.encode(forms[form], text="q"), model.encode(TEXTS))
     with pytest.raises(
         RequestError, match=r"expected the path of a file\. For data in .* `predict`"
     ):
@@ -216,6 +278,12 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
         model.predict([{"body": "where is anna ?"}])
     with pytest.raises(RequestError, match=r"no column 'w'; expected one of: q, label\. Name the"):
         model.predict(forms["columns"], text="w")
+
+
+def test_a_single_text_is_refused(model: manyheads.TrainedModel) -> None:
+    for use in (model.predict, model.predict_proba, model.encode):
+        with pytest.raises(RequestError, match=r"one text, .*; expected a list of texts"):
+            use(TEXTS[0])
 
 
 def test_reprs_describe_the_objects(model: manyheads.TrainedModel) -> None:

@@ -140,6 +140,16 @@ def test_other_objects_than_records_are_refused(tmp_path: Path) -> None:
     splits = datasets.DatasetDict(a=datasets.Dataset.from_list(RECORDS))
     with pytest.raises(RequestError, match=r"the type DatasetDict.*such as data\['train'\]"):
         manyheads.train(splits)
+    with pytest.raises(RequestError, match="record 1 is of the type int; expected a dict, or a pa"):
+        manyheads.train([7, RECORDS[0]])
+    with pytest.raises(RequestError, match="record 1 is of the type int"):
+        manyheads.train(RECORDS, valid=[7], progress=False, **without_files(tmp_path))
+    with pytest.raises(
+        RequestError, match=r"a list of strings, such as 'put on jazz', and.* pairs"
+    ):
+        manyheads.train(["put on jazz", "turn it off."])
+    with pytest.raises(DataError, match=r"missing\.jsonl: there is no such file"):
+        manyheads.train([str(tmp_path / "missing.jsonl"), "other.jsonl"])
     with pytest.raises(DataError, match="records:train record 2: 7 is not a record"):
         manyheads.train([RECORDS[0], 7], valid=RECORDS, progress=False, **without_files(tmp_path))
     with pytest.raises(DataError, match="records:train record 1: `text` has no value"):

@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
 from manyheads import SentenceClassifier
-from manyheads.errors import RequestError
+from manyheads.errors import ConfigError, RequestError
 from training_setup import encoder_folder, sentences
 
 TEXTS = [" ".join(record["tokens"]) for record in sentences(40, 1)]
@@ -98,3 +98,49 @@ def test_other_input_than_texts_is_refused() -> None:
         classifier().fit("a", [0])
     with pytest.raises(NotFittedError):
         classifier().predict(["a"])
+
+
+def test_a_fit_that_fails_leaves_the_classifier_as_it_was(fitted: SentenceClassifier) -> None:
+    copy = pickle.loads(pickle.dumps(fitted))
+    copy.set_params(settings={"max_length": 0})
+    with pytest.raises(ConfigError, match="max_length"):
+        copy.fit(["put on jazz", "turn it off"], ["play", "stop"])
+    assert copy.classes_.tolist() == [False, True]
+    assert (copy.predict(TEXTS) == fitted.predict(TEXTS)).all()
+    first = classifier().set_params(settings={"max_length": 0})
+    with pytest.raises(ConfigError, match="max_length"):
+        first.fit(TEXTS, LABELS)
+    with pytest.raises(NotFittedError):
+        first.predict(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("y", "found"),
+    [
+        (["a", None], "label 2 of y is None; expected a class for each text"),
+        (["a", float("nan")], "label 2 of y is nan"),
+        (np.array([float("nan"), 1.0]), "label 1 of y is nan"),
+        (pd.Series(["a", None], dtype="category"), "label 2 of y is nan"),
+        (pd.array([1, None], dtype="Int64"), "label 2 of y is <NA>"),
+        ([["a", "b"], ["c", "d"]], r"y should be a 1d array, got an array of shape \(2, 2\)"),
+        ("a", r"y should be a 1d array, got an array of shape \(\)"),
+    ],
+)
+def test_missing_classes_and_several_columns_are_refused(y: Any, found: str) -> None:
+    with pytest.raises(RequestError, match=found):
+        classifier().fit(["put on jazz", "turn it off"], y)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("seed", "an argument of the classifier.*SentenceClassifier\\(seed=...\\)"),
+        ("batch_size", "an argument of the classifier.*SentenceClassifier\\(batch_size=...\\)"),
+        ("tasks", "`fit` sets itself; expected other fields.*Leave out `tasks`"),
+        ("save_dir", "`fit` sets itself"),
+    ],
+)
+def test_settings_that_are_set_elsewhere_are_refused(name: str, fix: str) -> None:
+    twice = SentenceClassifier(settings={"threads": 1, name: 3})
+    with pytest.raises(RequestError, match=f"`settings` has `{name}`, which (is )?{fix}"):
+        twice.fit(TEXTS, LABELS)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import manyheads
+from manyheads.errors import RequestError
 from training_setup import config
 
 spacy = pytest.importorskip("spacy")
@@ -56,3 +57,11 @@ def test_a_pipeline_is_saved_with_its_model(model: manyheads.TrainedModel, tmp_p
     after = again(TEXTS[0])
     assert after.cats == pytest.approx(before.cats)
     assert [ent.text for ent in after.ents] == [ent.text for ent in before.ents]
+
+
+def test_documents_in_place_of_records_are_refused_with_what_to_do() -> None:
+    doc = spacy.blank("en")("John lives in Paris")
+    with pytest.raises(RequestError, match=r"record 1 is of the type Doc; .* DocBin\(docs=docs\)"):
+        manyheads.train([doc, doc])
+    with pytest.raises(RequestError, match=r"the records are of the type Doc; .* DocBin"):
+        manyheads.train(doc)

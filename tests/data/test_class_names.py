@@ -46,13 +46,14 @@ def test_indices_in_parquet_get_the_class_names_of_the_file(tmp_path: Path) -> N
     names = {"names": ["neg", "pos"], "_type": "ClassLabel"}
     tags = {"feature": {"names": ["O", "B-x"], "_type": "ClassLabel"}, "_type": "List"}
     features = {"label": names, "ner": tags}
-    table = pa.table({"text": ["a", "b", "c"], "label": [1, -1, 5], "ner": [[0], [1], None]})
+    ner = [[0], [1, -100, -1], None]
+    table = pa.table({"text": ["a", "b", "c"], "label": [1, -1, 5], "ner": ner})
     info = json.dumps({"info": {"features": features}}).encode()
     pq.write_table(table.replace_schema_metadata({b"huggingface": info}), tmp_path / "x.parquet")
     errors: list[DataError] = []
     rows = [row.fields for row in read_rows(tmp_path / "x.parquet", on_error=errors.append)]
     assert rows[0] == {"text": "a", "label": "pos", "ner": ["O"]}
-    assert rows[1] == {"text": "b", "label": None, "ner": ["B-x"]}
+    assert rows[1] == {"text": "b", "label": None, "ner": ["B-x", None, None]}
     assert "x.parquet row 3: `label` has the class 5; expected 0 to 1" in str(errors[0])
 
 
@@ -91,13 +92,13 @@ def test_an_index_without_a_name_inside_an_object_of_parquet_stays(tmp_path: Pat
     names = {"names": ["de", "en"], "_type": "ClassLabel"}
     features = {"meta": {"lang": names}, "ner": {"feature": names, "_type": "List"}}
     meta = [{"lang": 1}, {"lang": -1}, {"lang": 7}, None]
-    table = pa.table({"text": [*"abcd"], "meta": meta, "ner": [[0], [0], [1], [-1]]})
+    table = pa.table({"text": [*"abcd"], "meta": meta, "ner": [[0], [0], [1], [2]]})
     info = json.dumps({"info": {"features": features}}).encode()
     pq.write_table(table.replace_schema_metadata({b"huggingface": info}), tmp_path / "x.parquet")
     errors: list[DataError] = []
     rows = [row.fields for row in read_rows(tmp_path / "x.parquet", on_error=errors.append)]
     assert [row["meta"] for row in rows] == [{"lang": "en"}, {"lang": None}, {"lang": 7}]
-    assert ["`ner` has the class -1" in str(error) for error in errors] == [True]
+    assert ["`ner` has the class 2" in str(error) for error in errors] == [True]
 
 
 def test_damaged_parquet_is_refused(tmp_path: Path) -> None:

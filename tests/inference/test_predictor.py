@@ -486,6 +486,10 @@ def test_a_text_without_words_can_be_refused() -> None:
             [("I am here", "where?")],
             r"text 1: \('I am here', 'where\?'\) is a pair of texts, and the",
         ),
+        (
+            [("refund", "when")],
+            r"text 1: \('refund', 'when'\) is a pair of texts, and the.* tokens in a list, not",
+        ),
         ([("hello there", {"entities": []})], "text 1: {'entities': .*} is of the type dict"),
         (
             [{"text": "a"}],
@@ -498,8 +502,8 @@ def test_anything_but_a_text_is_refused_by_its_place(texts: list[Text], message:
         make_predictor().predict(texts)
 
 
-def test_two_tokens_in_a_tuple_are_a_sentence_and_tokens_with_spaces_are_in_a_list() -> None:
-    found = make_predictor().predict([("John", "lives"), ["New York", "is here"]])
+def test_a_list_of_two_strings_is_the_tokens_of_a_sentence() -> None:
+    found = make_predictor().predict([["John", "lives"], ["New York", "is here"]])
     assert [one.text for one in found] == ["John lives", "New York is here"]
 
 

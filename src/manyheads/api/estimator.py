@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory, mkdtemp
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from manyheads.api import load, train
 from manyheads.api.model import Model
+from manyheads.data.readers import is_missing
 from manyheads.errors import RequestError, shorten
 from manyheads.text import Floats
 
@@ -68,37 +69,40 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on texts and their classes.
 
         Raises:
-            RequestError: X has no texts, or not as many as y.
+            RequestError: X has no texts, or not as many as y; y has a missing class or several
+                columns; or `settings` has what is set elsewhere.
             ManyheadsError: a setting is invalid, or there are too few records.
         """
-        texts, labels = _texts(X), np.asarray(y)
+        texts, labels = _texts(X), _labels(y)
         if not texts:
             raise RequestError("X has no texts", expected="several of each class")
         if len(texts) != len(labels):
             raise RequestError(
                 f"{len(texts)} texts and {len(labels)} classes", expected="as many of both"
             )
-        self.classes_: NDArray[Any]
-        self.classes_, indices = np.unique(labels, return_inverse=True)
-        names = [str(one) for one in self.classes_]
+        classes: NDArray[Any]
+        classes, indices = np.unique(labels, return_inverse=True)
+        names = [str(one) for one in classes]
         records = [{"text": text, _TASK: names[i]} for text, i in zip(texts, indices, strict=True)]
-        rate: dict[str, Any] = {}
-        if self.learning_rate is not None:
-            rate["learning_rate"] = self.learning_rate
         with TemporaryDirectory(prefix="manyheads-fit-") as folder:
-            trained = train(
-                records,
-                tasks={_TASK: {"kind": "classification", "labels": names}},
-                save_dir=folder,
-                progress=self.progress,
-                model_name=self.model_name,
-                num_epochs=self.num_epochs,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                **rate,
-                **(self.settings or {}),
-            )
-            self._keep(_files_of(trained.best))
+            own: dict[str, Any] = {
+                "data": records,
+                "tasks": {_TASK: {"kind": "classification", "labels": names}},
+                "save_dir": folder,
+                "progress": self.progress,
+                "model_name": self.model_name,
+                "num_epochs": self.num_epochs,
+                "batch_size": self.batch_size,
+                "seed": self.seed,
+            }
+            if self.learning_rate is not None:
+                own["learning_rate"] = self.learning_rate
+            settings = self.settings or {}
+            self._refuse_twice(settings, own)
+            trained = train(**own, **settings)
+            model = self._copied(_files_of(trained.best))
+        self.model_: Model = model
+        self.classes_: NDArray[Any] = classes
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -112,20 +116,39 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         A text without words has the same probability for all.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         shares = self.model_.predict_proba(_texts(X))
         return np.where(np.isnan(shares), np.float32(1 / len(self.classes_)), shares)
 
-    def _keep(self, files: Mapping[str, bytes]) -> None:
-        """Copy a model folder; the copy is removed with the classifier."""
+    def _refuse_twice(self, settings: Mapping[str, Any], own: Collection[str]) -> None:
+        """Refuse settings that an argument of the classifier, or `fit` itself, sets.
+
+        Raises:
+            RequestError: there is one.
+        """
+        for name in settings:
+            if name in own:
+                is_argument = name in self.get_params(deep=False)
+                raise RequestError(
+                    f"`settings` has `{name}`, which "
+                    + ("is an argument of the classifier" if is_argument else "`fit` sets itself"),
+                    expected="other fields of the configuration",
+                    fix=f"Say it there: SentenceClassifier({name}=...)."
+                    if is_argument
+                    else f"Leave out `{name}`.",
+                )
+
+    def _copied(self, files: Mapping[str, bytes]) -> Model:
+        """Load a copy of a model folder, which is removed with the model."""
         folder = mkdtemp(prefix="manyheads-classifier-")
         for name, data in files.items():
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         threads = (self.settings or {}).get("threads")
-        self.model_: Model = load(folder, threads=threads)
-        finalize(self.model_, rmtree, folder, ignore_errors=True)
+        model = load(folder, threads=threads)
+        finalize(model, rmtree, folder, ignore_errors=True)
+        return model
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -138,7 +161,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         files = state.pop("_files", None)
         super().__setstate__(state)
         if files is not None:
-            self._keep(files)
+            self.model_ = self._copied(files)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -173,6 +196,30 @@ def _texts(X: Any) -> Sequence[str]:
         if not isinstance(text, str):
             raise RequestError(f"text {number} of X is {shorten(text)}", expected="a string")
     return list(values)
+
+
+def _labels(y: Any) -> NDArray[Any]:
+    """Return the classes of texts, [N].
+
+    Raises:
+        RequestError: they are not a series, or one is missing.
+    """
+    # As an array of strings, it would have the text "nan" in place of a missing value.
+    given = np.asarray(y, dtype=object)
+    if given.ndim != 1:
+        raise RequestError(
+            f"y should be a 1d array, got an array of shape {given.shape} instead",
+            expected="a class for each text",
+            fix="Choose the column of classes, such as y['label'].",
+        )
+    for number, label in enumerate(given, 1):
+        if is_missing(label):
+            raise RequestError(
+                f"label {number} of y is {label}",
+                expected="a class for each text",
+                fix="Leave out texts without a class.",
+            )
+    return np.asarray(y)
 
 
 def _files_of(folder: Path) -> dict[str, bytes]:

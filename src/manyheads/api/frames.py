@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from manyheads.data.readers import is_missing
 from manyheads.errors import RequestError, listing, nearest
 from manyheads.inference import Text, TextPair
 from manyheads.tasks import EMBEDDING, Prediction
@@ -48,14 +49,16 @@ def texts_of(frame: Any, column: str, pairs: bool) -> list[Text]:
     return [TextPair(a, _text(b)) for a, b in zip(texts, frame[_SECOND], strict=True)]
 
 
-def with_predictions(frame: Any, predictions: Sequence[Prediction], *, embed: bool) -> Any:
-    """Return a copy of a DataFrame with columns for predictions.
+def with_predictions(
+    frame: Any, predictions: Sequence[Prediction], *, embed: bool, top_k: int, logits: bool
+) -> Any:
+    """Return a copy of a DataFrame with columns for predictions, and for what they were asked for.
 
     A column that exists is kept, and the new one is called `predicted_NAME`.
     """
     columns: dict[str, list[Any]] = {}
     for number, prediction in enumerate(predictions):
-        row = table_cells(prediction)
+        row = table_cells(prediction, candidates=top_k > 0, logits=logits)
         if prediction.in_scope is not None:
             row["in_scope"] = prediction.in_scope
         if embed:
@@ -71,17 +74,25 @@ def with_predictions(frame: Any, predictions: Sequence[Prediction], *, embed: bo
     return frame.hstack(new)
 
 
-def table_cells(prediction: Prediction) -> dict[str, Any]:
-    """Return the values of a prediction's columns by name."""
-    return {
-        f"{task}{ending}": value
-        for task, result in prediction.results.items()
-        for ending, value in result.cells().items()
-    }
+def table_cells(prediction: Prediction, *, candidates: bool, logits: bool) -> dict[str, Any]:
+    """Return the values of a prediction's columns by name.
+
+    Args:
+        prediction: the prediction.
+        candidates: whether the most probable labels have columns.
+        logits: whether the head's own output has columns.
+    """
+    row = {}
+    for task, result in prediction.results.items():
+        requested = {
+            ending: value
+            for ending, value in result.requested_cells().items()
+            if (candidates if ending == "_candidates" else logits)
+        }
+        for ending, value in {**result.cells(), **requested}.items():
+            row[f"{task}{ending}"] = value
+    return row
 
 
 def _text(value: Any) -> Any:
-    # A missing value: None, or NaN and NA, which are not equal to themselves.
-    if value is None or type(value).__name__ == "NAType":
-        return ""
-    return "" if isinstance(value, float) and value != value else value
+    return "" if is_missing(value) else value

@@ -208,8 +208,9 @@ class Model:
         A notebook shows the list as a table.
 
         The result has the columns and index of the DataFrame, for each task a column of its name
-        (`predicted_NAME` if that exists), for classes their probability (`NAME_score`), and
-        `in_scope` if the model has a scope.
+        (`predicted_NAME` if that exists), for classes their probability (`NAME_score`), with
+        `top_k` the most probable ones (`NAME_candidates`), with `logits` the head's own output
+        (`NAME_logit`), and `in_scope` if the model has a scope.
 
         Args:
             texts: strings, lists of tokens, pairs of strings, a pandas or polars DataFrame, or
@@ -227,29 +228,13 @@ class Model:
         Raises:
             RequestError: a text, column, task or option is invalid.
         """
-        frame, given = is_frame(texts), texts
-        if frame:
-            given = texts_of(texts, text, self.predictor.pairs)
-        elif have_fields(texts) or (isinstance(texts, Mapping) and is_column(texts.get(text))):
-            from manyheads.api.texts import record_texts
-
-            given = record_texts(texts, text, pairs=self.predictor.pairs)
-        elif isinstance(texts, Mapping) and text not in texts:
-            raise RequestError(
-                f"there is no column {text!r}{nearest(text, map(str, texts))}",
-                expected=f"one of: {listing(map(str, texts))}",
-                fix="Name the column of texts: text=NAME.",
-            )
-        elif text != "text":
-            raise RequestError(
-                f"`text` is {shorten(text)}, and the texts have no fields",
-                expected="a DataFrame or records, whose field of texts it names",
-            )
         found = self.predictor.predict(
-            given, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,
-            thresholds=thresholds, logits=logits,
+            _given(texts, text, self.predictor.pairs), embed=embed, tasks=tasks,
+            when_empty=when_empty, top_k=top_k, thresholds=thresholds, logits=logits,
         )  # fmt: skip
-        return with_predictions(texts, found, embed=embed) if frame else Predictions(found)
+        if not is_frame(texts):
+            return Predictions(found)
+        return with_predictions(texts, found, embed=embed, top_k=top_k, logits=logits)
 
     def predict_stream(
         self,
@@ -335,12 +320,13 @@ class Model:
         check_output(form, path, output, resume, scoring)
         return answer_file(job, self.path, path, used, Path(output), resume=resume, note=note)
 
-    def predict_proba(self, texts: Sequence[Text], task: str | None = None) -> Floats:
+    def predict_proba(self, texts: Any, task: str | None = None, *, text: str = "text") -> Floats:
         """Return the probability of every label of a task (see `Predictor.predict_proba`).
 
         Args:
-            texts: N texts.
+            texts: N texts, in any form that `predict` takes.
             task: a task with one class or several classes a text; default: the only one.
+            text: the column or field of texts.
 
         Returns:
             [N, L] float32 in the order of `tasks[task].labels`; NaN for a text without words.
@@ -348,15 +334,21 @@ class Model:
         Raises:
             RequestError: the task is unknown, has no such probabilities, or there are several.
         """
-        return self.predictor.predict_proba(texts, task)
+        return self.predictor.predict_proba(_given(texts, text, self.predictor.pairs), task)
 
     def encode(
-        self, texts: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
+        self,
+        texts: Any,
+        *,
+        text: str = "text",
+        prompt_name: str | None = None,
+        prompt: str | None = None,
     ) -> Floats:
         """Embed texts as `SentenceTransformer.encode` does: [N, H] float32.
 
         Args:
-            texts: N texts. One without words becomes zeros.
+            texts: N texts, in any form that `predict` takes. One without words becomes zeros.
+            text: the column or field of texts.
             prompt_name: the prompt of the encoder to put before each text, by the name that
                 `manyheads info` shows; default: the encoder's default prompt, if it has one.
             prompt: the prompt itself, in place of one of the encoder's.
@@ -367,7 +359,7 @@ class Model:
         predictor = self.predictor
         if prompt_name is not None or prompt is not None:
             predictor = predictor.with_prompt(self._prompt(prompt_name, prompt))
-        return embed_texts(predictor, texts)
+        return embed_texts(predictor, _given(texts, text, pairs=False))
 
     def _prompt(self, name: str | None, prompt: str | None) -> str:
         manifest = self._loaded.manifest
@@ -464,6 +456,37 @@ class Model:
                 "manyheads.calibrate, manyheads.thresholds and manyheads.export."
             )
         return Path(path)
+
+
+def _given(data: Any, field: str, pairs: bool) -> Any:
+    """Return the texts of a DataFrame or records; texts as they are.
+
+    Args:
+        data: what to predict for.
+        field: the column or field of texts.
+        pairs: whether `text2` has second texts.
+
+    Raises:
+        ManyheadsError: there is no such column or field, or a record has no text.
+    """
+    if is_frame(data):
+        return texts_of(data, field, pairs)
+    if have_fields(data) or (isinstance(data, Mapping) and is_column(data.get(field))):
+        from manyheads.api.texts import record_texts
+
+        return record_texts(data, field, pairs=pairs)
+    if isinstance(data, Mapping) and field not in data:
+        raise RequestError(
+            f"there is no column {field!r}{nearest(field, map(str, data))}",
+            expected=f"one of: {listing(map(str, data))}",
+            fix="Name the column of texts: text=NAME.",
+        )
+    if field != "text":
+        raise RequestError(
+            f"`text` is {shorten(field)}, and the texts have no fields",
+            expected="a DataFrame or records, whose field of texts it names",
+        )
+    return data
 
 
 class TrainedModel(Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -24,14 +25,15 @@ from manyheads.api.arguments import (
 from manyheads.api.model import ExtendedModel, TrainedModel, load_again
 from manyheads.config import Config, load_config
 from manyheads.data.demo import SETTINGS as DEMO
-from manyheads.data.readers import Layout, are_records
-from manyheads.errors import RequestError, option
+from manyheads.data.readers import Layout, are_records, is_dataset_name, without_split
+from manyheads.errors import RequestError, option, shorten
 from manyheads.storage import StrPath, is_comparison
 
 if TYPE_CHECKING:
     from manyheads.api.progress import OnEpoch, OnStep
     from manyheads.training import Comparison, Reporter
 
+_ENDING = re.compile(r"\.\w+$")
 CONFIG = "config.yaml"
 """The configuration that `train` reads if nothing is named."""
 
@@ -346,11 +348,40 @@ def _train_config(
         if config is not None or _names_data(settings):
             return as_config(config, settings, stored=resume)
         return run_config(default_config(resume), settings, resume=resume).config
-    several = isinstance(data, list | tuple) and not are_records(data)
+    several = _are_sources(data)
+    if several and not resume:
+        _refuse_texts(data)
     paths = [named_data(one, "train", named) for one in (data if several else [data])]
     if config is not None:
         return as_config(config, {**settings, "files": paths}, stored=resume)
     return run_config(paths, settings, resume=resume).config
+
+
+def _are_sources(data: Any) -> bool:
+    """Return whether data are several files or collections of records."""
+    if not isinstance(data, list | tuple) or are_records(data):
+        return False
+    return isinstance(data[0], str | os.PathLike) or are_records(data[0])
+
+
+def _refuse_texts(data: Sequence[Any]) -> None:
+    """Refuse a list of strings that are no paths: they have no ending, and there are no such files.
+
+    Raises:
+        RequestError: it is one.
+    """
+    if not all(isinstance(one, str) and not is_dataset_name(one) for one in data):
+        return
+    for one in data:
+        path, _ = without_split(one)
+        # Path.exists fails for a text that is too long for a name.
+        if _ENDING.search(path) or os.path.exists(path):  # noqa: PTH110
+            return
+    raise RequestError(
+        f"the data are a list of strings, such as {shorten(data[0])}, and there are no such files",
+        expected="paths of files, or labelled records",
+        fix="Give records: pairs such as (text, label), or dicts.",
+    )
 
 
 def _names_data(settings: Mapping[str, Any]) -> bool:

@@ -98,7 +98,7 @@ def _checked(text: Text, number: int, pairs: bool) -> CheckedText:
     if not isinstance(text, Sequence) or isinstance(text, bytes):
         raise _not_a_text(text, number)
     if isinstance(text, tuple) and len(text) == 2:
-        _refuse_sentences(text, number)
+        _refuse_pair(text, number)
     spans, start = [], 0
     for token in text:
         if not isinstance(token, str):
@@ -108,18 +108,17 @@ def _checked(text: Text, number: int, pairs: bool) -> CheckedText:
     return CheckedText(number, " ".join(text), spans)
 
 
-def _refuse_sentences(tokens: tuple[object, ...], number: int) -> None:
-    """Refuse two tokens that are rather a pair of sentences, for a model without a task of pairs.
+def _refuse_pair(texts: tuple[object, ...], number: int) -> None:
+    """Refuse a tuple of two strings, which is a pair of texts, for a model without a task of pairs.
 
     Raises:
-        RequestError: both are strings, and one of them has white space within it.
+        RequestError: it is one.
     """
-    words = [len(token.split()) for token in tokens if isinstance(token, str)]
-    if len(words) == 2 and max(words) > 1:
+    if all(isinstance(text, str) for text in texts):
         raise RequestError(
-            f"{shorten(tokens)} is a pair of texts, and the model has no task of pairs",
+            f"{shorten(texts)} is a pair of texts, and the model has no task of pairs",
             expected="a text: a string, or a list of tokens",
-            fix="Give the texts one by one; tokens with spaces in a list, not a tuple.",
+            fix="Give the texts one by one; tokens in a list, not a tuple.",
             where=f"text {number}",
         )
 

@@ -42,6 +42,13 @@ class Result(ABC):
         """Return the values of the result's table columns, by the suffix of the column's name."""
         return {"": self.to_json()}
 
+    def requested_cells(self) -> dict[str, Any]:
+        """Return the values of the columns that a table has on request, by suffix too.
+
+        `_candidates` come with `top_k`; the others, the head's own output, with `logits`.
+        """
+        return {}
+
     @abstractmethod
     def ids(self) -> str:
         """Write the result as label indices, for people."""
@@ -97,6 +104,10 @@ class ClassResult(Result):
         """Return the label and its probability."""
         return {"": self.label, "_score": self.score}
 
+    def requested_cells(self) -> dict[str, Any]:
+        """Return the most probable labels and the head's raw output."""
+        return {"_candidates": _dicts(self.candidates), "_logit": self.logit}
+
     def ids(self) -> str:
         """Write the index of the label."""
         return str(self.id)
@@ -137,6 +148,13 @@ class MultilabelResult(Result):
         return {
             "": [label.label for label in self.labels],
             "_scores": [label.score for label in self.labels],
+        }
+
+    def requested_cells(self) -> dict[str, Any]:
+        """Return the most probable labels, and the head's raw outputs of those that apply."""
+        return {
+            "_candidates": _dicts(self.candidates),
+            "_logits": [label.logit for label in self.labels],
         }
 
     def ids(self) -> str:
@@ -226,14 +244,14 @@ class TaggingResult(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return entities and tokens with all values in full precision."""
         return {
-            "entities": [_present(asdict(entity)) for entity in self.entities],
+            "entities": _dicts(self.entities),
             "tokens": [token._asdict() for token in self.tokens],
-            **_present({"undecided": [_present(asdict(entity)) for entity in self.undecided]}),
+            **_present({"undecided": _dicts(self.undecided)}),
         }
 
     def cells(self) -> dict[str, Any]:
         """Return the entities."""
-        return {"": [_present(asdict(entity)) for entity in self.entities]}
+        return {"": _dicts(self.entities)}
 
     def ids(self) -> str:
         """Write each token with the index of its tag."""
@@ -412,6 +430,11 @@ def two_lines(prediction: Prediction) -> str:
     if prediction.windows > 1:
         words.append(f"a long text, read in {prediction.windows} windows")
     return "\n".join([f"In words: {'; '.join(words)}", *lines])
+
+
+def _dicts(items: Iterable[ClassResult | Entity]) -> list[dict[str, Any]]:
+    """Return labels or entities in full precision, as plain Python values."""
+    return [_present(asdict(item)) for item in items]
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

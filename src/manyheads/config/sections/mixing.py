@@ -22,8 +22,8 @@ TAKEN_NAMES = ("text", "text2", *EXTRAS, "error", "neighbours", "mean", "weighte
 _ALLOWED_BEFORE = ("text2", "in_scope", "embedding2", "error", "neighbours")
 """Those of them that tasks of earlier models may have."""
 
-_ENDINGS = ("_score", "_scores")
-"""What follows a task's name in the names of its columns of scores (see `Result.cells`)."""
+_ENDINGS = ("_score", "_scores", "_candidates", "_logit", "_logits")
+"""What follows a task's name in the names of its further columns (see `Result.cells`)."""
 
 STORED = "stored"
 """The key of the validation context of a trained model's configuration."""

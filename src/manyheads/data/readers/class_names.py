@@ -12,6 +12,9 @@ Names: TypeAlias = "tuple[str, ...] | Mapping[str, Names]"
 """The names of a column of classes; of a column of objects, those of their keys with classes."""
 
 _ENTITY = {"start", "end", "label"}
+_NO_LABEL = (-1, -100)
+"""The indices that mean that there is no label: of a test set, and of a word whose loss is left
+out."""
 
 
 def class_names(features: Mapping[str, Any]) -> dict[str, Names]:
@@ -27,7 +30,7 @@ def class_names(features: Mapping[str, Any]) -> dict[str, Names]:
 
 
 def with_names(fields: dict[str, Any], names: Mapping[str, Names], where: str) -> dict[str, Any]:
-    """Replace the class indices of a row, in place, by their names; -1 means no label.
+    """Replace the class indices of a row, in place, by their names; -1 and -100 mean no label.
 
     Inside objects, which may be of no task, an index without a name stays as it is.
 
@@ -40,7 +43,7 @@ def with_names(fields: dict[str, Any], names: Mapping[str, Names], where: str) -
         if column in fields:
             value = fields[column]
             if isinstance(known, tuple):
-                fields[column] = None if value == -1 else _named(value, column, known, where)
+                fields[column] = _named(value, column, known, where)
             else:
                 fields[column] = _named_inside(value, known)
     for column, value in fields.items():
@@ -87,7 +90,7 @@ def _named_inside(value: Any, names: Names) -> Any:
         if not isinstance(value, dict):
             return value
         return {**value, **{key: _named_inside(value.get(key), n) for key, n in names.items()}}
-    if value == -1:
+    if value in _NO_LABEL:
         return None
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
@@ -100,7 +103,9 @@ def _objects(lists: dict[str, Any]) -> Any:
     return lists
 
 
-def _name(index: Any, column: str, names: tuple[str, ...], where: str) -> str:
+def _name(index: Any, column: str, names: tuple[str, ...], where: str) -> str | None:
+    if index in _NO_LABEL:
+        return None
     if isinstance(index, str) and index in names:
         return index
     if isinstance(index, int) and 0 <= index < len(names):

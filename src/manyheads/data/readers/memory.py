@@ -64,6 +64,14 @@ def _are_columns(data: Mapping[Any, Any]) -> bool:
     return any(name in data for name in _TEXTS) and all(map(is_column, data.values()))
 
 
+def is_missing(value: object) -> bool:
+    """Return whether a value stands for a missing one: None, NaN, NA or NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    # NaN is the one number that differs from itself.
+    return isinstance(value, float) and value != value
+
+
 def is_column(values: object) -> bool:
     """Return whether an object is a column of values in a mapping of columns."""
     return isinstance(values, list | tuple) or (
@@ -95,12 +103,7 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
         RequestError: they are something else, such as several splits.
     """
     if not are_records(records):
-        raise RequestError(
-            f"the records are of the type {type(records).__name__}",
-            expected="a list of dicts or of pairs such as (text, label), a dict of columns with "
-            "`text` or `tokens`, a DataFrame, an Arrow table, a Dataset, or a path",
-            fix="Choose a split, such as data['train']." if are_splits(records) else "",
-        )
+        raise _no_records(records)
     if isinstance(records, Mapping):
         _check_lengths(records)
     kept = list(records) if isinstance(records, Iterator) else records
@@ -114,6 +117,25 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
         yield key
     finally:
         del _named[key]
+
+
+def _no_records(found: Any) -> RequestError:
+    """Make the error for an object, or the items of a list, that are no records."""
+    if isinstance(found, list | tuple):
+        first = found[0]
+        what = f"record 1 is of the type {type(first).__name__}"
+        expected = "a dict, or a pair such as (text, label)"
+    else:
+        first = found
+        what = f"the records are of the type {type(found).__name__}"
+        expected = (
+            "a list of dicts or of pairs such as (text, label), a dict of columns with `text` or "
+            "`tokens`, a DataFrame, an Arrow table, a Dataset, or a path"
+        )
+    fix = "Choose a split, such as data['train']." if are_splits(found) else ""
+    if type(first).__module__.startswith("spacy."):
+        fix = 'Write the docs to a file, DocBin(docs=docs).to_disk("x.spacy"), and give its path.'
+    return RequestError(what, expected=expected, fix=fix)
 
 
 def read_memory(source: Source) -> Iterator[Row]:
@@ -142,6 +164,7 @@ def read_memory(source: Source) -> Iterator[Row]:
 def _rows(source: Source) -> Iterator[Row]:
     records = _named[source.name]
     names = _class_names(records)
+    source.state_classes(names)
     for number, fields in enumerate(_items(records), 1):
         row = Row(source.name, number, "record", {})
         yield from source.attempt(row, _record, fields, names, row.where)
@@ -224,9 +247,7 @@ def _items(records: Any) -> Iterable[Any]:
 
 def _present(value: Any) -> Any:
     """Return a cell of a DataFrame, or None where its value is missing."""
-    missing = type(value).__name__ in ("NAType", "NaTType")
-    # NaN is the one number that differs from itself.
-    return None if missing or (isinstance(value, float) and value != value) else value
+    return None if is_missing(value) else value
 
 
 def _plain(value: Any) -> Any:
