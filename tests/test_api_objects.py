@@ -8,7 +8,7 @@ import os
 import pydoc
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -506,6 +506,49 @@ def test_a_prompt_is_chosen_as_sentence_transformers_does(tmp_path: Path) -> Non
         assert not np.allclose(own.encode(TEXTS, prompt_name="query"), own.encode(TEXTS))
         with pytest.raises(RequestError, match=r"no prompt 'passage'; expected one of: query, doc"):
             own.encode(TEXTS, prompt_name="passage")
+        with pytest.raises(RequestError, match=r"a prompt, 'a', and the name of one, 'query'; exp"):
+            own.encode(TEXTS, prompt_name="query", prompt="a")
+
+
+def test_predictions_and_files_have_the_embedding_behind_a_chosen_prompt(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    expected = model.encode(TEXTS, prompt="who is ")
+    file, output = tmp_path / "texts.txt", tmp_path / "out.jsonl"
+    file.write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
+    chosen: Any = {"embed": True, "prompt": "who is "}
+    for found in (
+        model.predict(TEXTS, **chosen),
+        list(model.predict_stream(TEXTS, **chosen)),
+        model.predict_file(file, progress=False, **chosen),
+        manyheads.predict(TEXTS, model, **chosen),
+    ):
+        np.testing.assert_allclose([one.embedding for one in found], expected, atol=1e-5)
+    model.predict_file(file, output, progress=False, **chosen)
+    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
+    with pytest.raises(RequestError, match="`prompt` without `embed=True`; expected the embedding"):
+        model.predict(TEXTS, prompt="who is ")
+    with pytest.raises(RequestError, match="expected a text of whole Unicode characters"):
+        model.predict(TEXTS, embed=True, prompt="\ud800")
+
+
+def test_a_stopped_run_is_only_continued_with_its_prompt(
+    model: manyheads.TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text('{"text": "a"}\n', encoding="utf-8")
+    runs = []
+
+    def written(*_: Any, run: Mapping[str, Any], **__: Any) -> int:
+        runs.append(run["options"])
+        return 1
+
+    monkeypatch.setattr("manyheads.api.prediction_job.write_predictions", written)
+    for prompt in ("who is ", None):
+        model.predict_file(file, tmp_path / "out.jsonl", embed=True, prompt=prompt, progress=False)
+    assert runs[0] == {**runs[1], "prompt": "who is "}
+    assert "prompt" not in runs[1]
 
 
 def test_an_embedding_of_nothing_has_the_size_of_any(model: manyheads.TrainedModel) -> None:

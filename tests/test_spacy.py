@@ -65,3 +65,47 @@ def test_documents_in_place_of_records_are_refused_with_what_to_do() -> None:
         manyheads.train([doc, doc])
     with pytest.raises(RequestError, match=r"the records are of the type Doc; .* DocBin"):
         manyheads.train(doc)
+
+
+def test_a_pipeline_is_evaluated_on_entities_and_classes(model: manyheads.TrainedModel) -> None:
+    from spacy.training import Example
+
+    nlp = pipeline(model)
+    predicted = list(nlp.pipe(TEXTS[:2]))
+    right, wrong = [], []
+    for doc in predicted:
+        ents = [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
+        (label,) = doc.cats
+        (other,) = {"question", "statement"} - {label}
+        made = nlp.make_doc(doc.text)
+        right.append(Example.from_dict(made, {"entities": ents, "cats": {label: 1.0}}))
+        wrong.append(Example.from_dict(made, {"entities": [], "cats": {label: 0.0, other: 1.0}}))
+    assert any(doc.ents for doc in predicted)
+    scores = nlp.evaluate(right)
+    assert (scores["ents_f"], scores["cats_micro_f"]) == (1.0, 1.0)
+    assert scores["cats_score"] == scores["cats_macro_f"]
+    assert "cats_macro_auc" not in scores
+    scores = nlp.evaluate([*right, *wrong])
+    assert scores["ents_r"] == 1.0
+    assert scores["ents_p"] == pytest.approx(0.5)
+    assert scores["cats_micro_p"] == scores["cats_micro_r"] == pytest.approx(0.5)
+    # Without annotation, and without an answer.
+    unknown = Example.from_dict(nlp.make_doc(TEXTS[0]), {})
+    empty = Example.from_dict(nlp.make_doc(" "), {"cats": {"question": 1.0}})
+    scores = nlp.evaluate([*right, unknown, empty])
+    assert (scores["ents_f"], scores["cats_micro_p"]) == (1.0, 1.0)
+    assert scores["cats_micro_r"] == pytest.approx(2 / 3)
+
+
+def test_labels_are_those_of_the_documents_without_loading_the_model(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    nlp = pipeline(model)
+    expected = {"LOC", "PER", "question", "statement"}
+    assert set(nlp.pipe_labels["manyheads"]) == set(nlp.get_pipe("manyheads").labels) == expected
+    assert "model" not in vars(nlp.get_pipe("manyheads"))
+    nlp.to_disk(tmp_path / "pipeline")
+    missing = {"manyheads": {"model": str(tmp_path / "nowhere")}}
+    again = spacy.load(tmp_path / "pipeline", config={"components": missing})
+    assert set(again.get_pipe("manyheads").labels) == expected
+    assert manyheads.api.spacy_component.ManyheadsComponent(str(tmp_path / "nowhere")).labels == ()

@@ -52,6 +52,24 @@ def test_options_of_prediction_reach_the_predictor(run: Run, predictor: FakePred
     assert predictor.options["tasks"] == ["classification", "ner"]
 
 
+def test_a_prompt_is_that_of_the_embedding(run: Run, predictor: FakePredictor) -> None:
+    assert run("predict", "--embed", "--prompt-name", "passage", "a b").status == 0
+    assert predictor.prompt == "passage: "
+    assert run("predict", "--embed", "--prompt", "find: ", "a b").status == 0
+    assert predictor.prompt == "find: "
+    assert run("predict", "--embed", "a b").status == 0
+    assert predictor.prompt is None
+    for option in ("--prompt-name", "--prompt"):
+        result = run("predict", option, "query", "a b")
+        assert (result.status, result.err) == (
+            2,
+            f"error: {option} without --embed; expected the embedding, which alone reads a prompt. "
+            f"Add --embed, or leave out {option}.\n",
+        )
+        result = run("predict", "m", "in.csv", "--engine", "ray", "--embed", option, "query")
+        assert f"{option} with --engine ray" in result.err
+
+
 def test_json_lines_have_every_text_on_a_line_in_utf_8(run: Run, predictor: FakePredictor) -> None:
     result = run("predict", "--format", "jsonl", "--embed", "Zoë 🎈", "two\nlines\x9b")
     assert [json.loads(line)["text"] for line in result.out.splitlines()] == [

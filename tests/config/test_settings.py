@@ -72,12 +72,12 @@ def test_a_resumed_run_may_change_where_files_are_and_how_it_runs() -> None:
         "train_file", "valid_file", "save_dir", "keep_checkpoints", "checkpoint_every", "device",
         "threads", "log_every", "on_nonfinite", "num_classes", "num_ner_labels", "cache_memory",
         "log_gradients", "tensorboard", "format", "text_field", "text2_field", "tokens_field",
-        "map", "label_separator", "files", "hold_out", "hold_out_seed",
+        "map", "label_separator", "role_separator", "files", "hold_out", "hold_out_seed",
         "num_epochs", "early_stopping",
     }  # fmt: skip
     assert where(Config, resume="same name") == {"model_name", "init_from"}
     assert where(TaskConfig, resume="differ") == {
-        "train_file", "valid_file", "format", "map", "label_separator", "scheme",
+        "train_file", "valid_file", "format", "map", "label_separator", "role_separator", "scheme",
     }  # fmt: skip
     assert where(KeepEmbeddings, resume="differ") == {"texts"}
     assert where(Teacher, resume="differ") == where(Teacher, path="input") == {"sources", "texts"}

@@ -122,3 +122,17 @@ def test_a_file_of_a_task_has_the_common_layout_unless_the_task_has_its_own(tmp_
 def test_a_layout_that_contradicts_another_is_refused(values: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         of(train_file="a", valid_file="b", **values)
+
+
+def test_roles_are_joined_in_the_files_of_one_task_or_of_all(tmp_path: Path) -> None:
+    for name in ("common", "own"):
+        text = '## intent:fly\n- to [Oslo]{"entity": "city", "role": "to"}\n'
+        (tmp_path / f"{name}.md").write_text(text, encoding="utf-8")
+    common, own = str(tmp_path / "common.md"), str(tmp_path / "own.md")
+    tasks = {"ner": {"kind": "tagging", "train_file": own, "role_separator": ":"}}
+    for separator, expected in (("_", "city_to"), (None, "city")):
+        layout = of(train_file=common, tasks=tasks, role_separator=separator)
+        found = [next(read_rows(file, layout=layout)) for file in (common, own)]
+        types = [row.fields["entities"][0]["label"] for row in found]
+        assert types == [expected, "city:to"]
+    assert Layout(role_separator="_").settings() == {"role_separator": "_"}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from files import lines, message, read, unread
 from manyheads.data.readers import FORMATS, Layout, read_rows
-from manyheads.errors import DataError
+from manyheads.errors import DataError, worded_for_command
 from tool_formats import QUICK, WITH_BOTH, Sample, by_intent, names, samples, words
 
 
@@ -500,7 +500,46 @@ def test_roles_and_groups_in_rasas_json_are_counted(tmp_path: Path) -> None:
     path.write_text(json.dumps({"rasa_nlu_data": {"common_examples": examples}}))
     oslo = {"start": 3, "end": 7, "label": "city"}
     assert read(path) == [{"text": "to Oslo", "label": "fly", "entities": [oslo]}] * 4
-    assert unread(path) == {"roles and groups of entities": 3}
+    joined = '`layout=Layout(role_separator="_")`'
+    told = f"roles and groups of entities, which {joined} joins to their types"
+    assert unread(path) == {told: 3}
+    with worded_for_command():
+        assert [*unread(path)] == [told.replace(joined, "--role-separator _")]
+
+
+@pytest.mark.parametrize("name", ["nlu.yml", "nlu.md", "rasa.json", "luis.json"])
+def test_roles_and_groups_are_joined_to_the_types_by_the_layout(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    attributes = [{"role": "to"}, {"role": "to", "group": "1"}, {}, {"group": ""}]
+    given = [{"entity": "city", **more} for more in attributes]
+    written = [f"- to [Oslo]{json.dumps(one)}" for one in given]
+    if name == "nlu.yml":
+        path.write_text("nlu:\n- intent: fly\n  examples: |\n    " + "\n    ".join(written))
+    elif name == "nlu.md":
+        path.write_text("## intent:fly\n" + "\n".join(written))
+    else:
+        first, last = ("start", 7) if name == "rasa.json" else ("startPos", 6)
+        at = {first: 3, first.replace("start", "end"): last}
+        examples = [{"text": "to Oslo", "intent": "fly", "entities": [one | at]} for one in given]
+        luis = {"luis_schema_version": "7", "utterances": examples}
+        rasa = {"rasa_nlu_data": {"common_examples": examples}}
+        path.write_text(json.dumps(rasa if name == "rasa.json" else luis))
+    types = [
+        row.fields["entities"][0]["label"]
+        for row in read_rows(path, layout=Layout(role_separator="_"))
+    ]
+    assert types == ["city_to", "city_to_1", "city", "city"]
+    counts: dict[str, int] = {}
+    layout = Layout(role_separator=":")
+    rows = [*read_rows(path, layout=layout, on_unread=counts.update)]
+    assert (counts, rows[1].fields["entities"][0]["label"]) == ({}, "city:to:1")
+    assert {row["entities"][0]["label"] for row in read(path)} == {"city"}
+
+
+def test_attributes_of_rasas_entities_that_are_not_known_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "nlu.md"
+    path.write_text('## intent:fly\n- to [Oslo]{"entity": "city", "extractor": "x"}\n')
+    assert unread(path) == {"other attributes of entities": 1}
 
 
 @pytest.mark.parametrize("name", ["nlu.yml", "nlu.md", "nlu.json"])
@@ -641,7 +680,9 @@ def test_what_luis_knows_beyond_entities_is_counted(tmp_path: Path) -> None:
     )  # fmt: skip
     leg = {"start": 0, "end": 7, "label": "leg"}
     assert read(path) == [{"text": "to Oslo", "label": "fly", "entities": [leg]}] * 2
-    assert unread(path) == {"parts of entities": 2, "roles of entities": 2, "patterns": 1}
+    told = next(iter(unread(path)))
+    assert told.startswith("roles and groups of entities, which ")
+    assert unread(path) == {"parts of entities": 2, told: 2, "patterns": 1}
 
 
 def test_annotations_of_spacy_may_be_indented(tmp_path: Path) -> None:

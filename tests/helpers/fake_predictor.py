@@ -21,6 +21,14 @@ class FakePredictor:
         self.backend = SimpleNamespace(name="fake")
         self.loaded: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
+        self.prompt: Any = None
+
+    def prompt_of(self, name: Any, prompt: Any) -> Any:
+        return prompt if name is None else f"{name}: "
+
+    def with_prompt(self, prompt: Any) -> FakePredictor:
+        self.prompt = prompt
+        return self
 
     def answers_scope(self, tasks: Any) -> bool:
         return False

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, RequestError
 from manyheads.inference import Backend, ParallelBackend, Predictor, Text
+from manyheads.storage import Reading
 from manyheads.tasks import (
     ClassResult,
     Entity,
@@ -286,7 +287,7 @@ def test_sentence_results_of_a_long_text_are_means_over_its_windows() -> None:
 
 def test_the_embedding_of_a_long_text_is_that_of_its_beginning() -> None:
     for length, read in ((None, 5), (8, 3), (100, 7)):
-        predictor = make_predictor(CLASSES, max_length=12, stride=0, embedding_length=length)
+        predictor = make_predictor(CLASSES, max_length=12, stride=0, reading=Reading(length))
         expected = WordBackend().run(_batch("it is " * read))["embedding"][0]
         for tasks in ([], None):
             [found] = predictor.predict(["it is " * 7], embed=True, tasks=tasks)
@@ -295,7 +296,8 @@ def test_the_embedding_of_a_long_text_is_that_of_its_beginning() -> None:
 
 
 def test_only_the_embedding_reads_the_prompt() -> None:
-    plain, prompted = make_predictor(CLASSES), make_predictor(CLASSES, prompt="who is ")
+    reading = Reading(prompts={"query": "who is "}, default_prompt_name="query")
+    plain, prompted = make_predictor(CLASSES), make_predictor(CLASSES, reading=reading)
     [expected] = plain.predict(["it is"])
     [found] = prompted.predict(["it is"], embed=True)
     assert found.results == expected.results

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import yaml
 
 from manyheads.cli import main
-from manyheads.config import load_config
+from manyheads.config import Config, load_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -54,6 +55,21 @@ def test_every_option_in_a_page_is_in_the_help_of_its_command(
         known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
         used = {word.replace("_", "-") for word in call if word.startswith("--")}
         assert used <= known, f"{page.name}: manyheads {' '.join(call)}"
+
+
+def test_the_settings_beside_those_of_the_trainer_are_settings_of_both() -> None:
+    from transformers import EarlyStoppingCallback, TrainingArguments  # takes long
+
+    page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    section = page.partition("### Coming from the Trainer")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")][1:]
+    columns = zip(*rows, strict=True)
+    theirs, ours = (set(re.findall(r"`(\w+)`", " ".join(cells))) for cells in columns)
+    known = {*signature(TrainingArguments).parameters, EarlyStoppingCallback.__name__}
+    known.add("warmup_ratio")  # until version 5
+    assert theirs <= known | {*signature(EarlyStoppingCallback).parameters}
+    assert ours <= set(Config.model_fields)
+    assert len(rows) > 12
 
 
 def test_the_site_loads_nothing_from_other_hosts() -> None:

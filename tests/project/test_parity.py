@@ -23,6 +23,7 @@ from manyheads.training import add_label
 
 LAYOUT = {
     "format", "input_format", "text_field", "text2_field", "tokens_field", "map", "label_separator",
+    "role_separator",
 }  # fmt: skip
 """The options for how data are laid out: one `Layout` in Python."""
 

@@ -222,12 +222,14 @@ def test_pairs_tokens_and_the_key_are_sent() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, json=_predicted("John", "Mary"))
+        return httpx.Response(200, json=_predicted("John", "Mary", "Ada"))
 
     with manyheads.Client(api_key="key", transport=httpx.MockTransport(answer)) as asking:
-        asking.predict([TextPair("a", "b"), ("c", "d")])
+        asking.predict([TextPair("a", "b"), ("c", "d"), ["e", "f"]])
     assert seen[0].headers["authorization"] == "Bearer key"
-    assert json.loads(seen[0].content)["texts"] == [{"text": "a", "text2": "b"}, ["c", "d"]]
+    assert json.loads(seen[0].content)["texts"] == [
+        {"text": "a", "text2": "b"}, {"text": "c", "text2": "d"}, ["e", "f"]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

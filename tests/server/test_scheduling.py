@@ -73,10 +73,17 @@ class Asked:
 
 
 def submit(
-    scheduler: Scheduler, texts: list[Text], *, embed: bool, deadline: float, top_k: int = 0
+    scheduler: Scheduler,
+    texts: list[Text],
+    *,
+    embed: bool,
+    deadline: float,
+    top_k: int = 0,
+    prompt: str | None = None,
 ) -> list[Asked]:
     done = threading.Event()
-    answers = scheduler.submit(texts, Wanted(embed, top_k), deadline=deadline, done=done.set)
+    wanted = Wanted(embed, top_k, prompt=prompt)
+    answers = scheduler.submit(texts, wanted, deadline=deadline, done=done.set)
     return [Asked(answer, done) for answer in answers]
 
 
@@ -130,9 +137,13 @@ def test_texts_that_ask_for_different_things_are_not_computed_together() -> None
         asked += submit(scheduler, ["a"], embed=False, deadline=later())
         asked += submit(scheduler, ["b"], embed=False, deadline=later(), top_k=3)
         asked += submit(scheduler, ["c"], embed=False, deadline=later())
+        asked += submit(scheduler, ["d"], embed=True, deadline=later(), prompt="query: ")
+        asked += submit(scheduler, ["e"], embed=True, deadline=later())
+        asked += submit(scheduler, ["f"], embed=True, deadline=later(), prompt="query: ")
         model.gate.set()
         finish(asked)
-        assert [batch for batch, _ in model.batches] == [["first"], ["a", "c"], ["b"]]
+        batches = [batch for batch, _ in model.batches]
+        assert batches == [["first"], ["a", "c", "e"], ["b"], ["d", "f"]]
 
 
 def test_two_lanes_share_what_waits() -> None:

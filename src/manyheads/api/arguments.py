@@ -12,8 +12,10 @@ from typing import Any
 from manyheads.config import Config, load_config
 from manyheads.data.hold_out import LAYOUT
 from manyheads.data.readers import Layout, are_records, are_splits, in_memory, is_data_file
-from manyheads.errors import ConfigError, RequestError, listing, shorten
+from manyheads.errors import ConfigError, RequestError, listing, option, shorten
+from manyheads.inference import Predictor
 from manyheads.storage import StrPath
+from manyheads.tasks.label_values import is_encodable
 
 _AS_LAYOUT = 'Layout(format=NAME, names={FIELD: "text", OTHER: "label"}, separator=",")'
 
@@ -77,6 +79,35 @@ def refuse_unused(options: Mapping[str, object], beside: str, *, expected: str) 
     unused = listing(f"`{name}`" for name, value in options.items() if value)
     if unused:
         raise RequestError(f"{unused} {beside}", expected=expected, fix=f"Leave out {unused}.")
+
+
+def chosen_prompt(
+    predictor: Predictor, embed: bool, name: str | None, prompt: str | None
+) -> str | None:
+    """Return the prompt that the embedding is to read; None for the encoder's default prompt.
+
+    Args:
+        predictor: the model's.
+        embed: whether there is an embedding; nothing else reads a prompt.
+        name: that of one of the encoder's prompts.
+        prompt: the prompt itself.
+
+    Raises:
+        RequestError: a prompt is chosen without an embedding, or is none that it can read.
+    """
+    given = {option("--prompt-name"): name, option("--prompt"): prompt}
+    if unused := listing(one for one, value in given.items() if value is not None):
+        if not embed:
+            raise RequestError(
+                f"{unused} without {option('--embed')}",
+                expected="the embedding, which alone reads a prompt",
+                fix=f"Add {option('--embed')}, or leave out {unused}.",
+            )
+        if prompt is not None and not is_encodable(prompt):
+            raise RequestError(
+                f"the prompt is {shorten(prompt)}", expected="a text of whole Unicode characters"
+            )
+    return predictor.prompt_of(name, prompt)
 
 
 def as_config(

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from manyheads.api.arguments import warn
+from manyheads.api.arguments import chosen_prompt, warn
 from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.config import BATCH_TOKENS, kept_threads
@@ -170,6 +170,8 @@ class Model:
         texts: Sequence[Text],
         *,
         embed: bool = ...,
+        prompt_name: str | None = ...,
+        prompt: str | None = ...,
         tasks: Sequence[str] | None = ...,
         when_empty: WhenEmpty = ...,
         top_k: int = ...,
@@ -184,6 +186,8 @@ class Model:
         *,
         text: str = ...,
         embed: bool = ...,
+        prompt_name: str | None = ...,
+        prompt: str | None = ...,
         tasks: Sequence[str] | None = ...,
         when_empty: WhenEmpty = ...,
         top_k: int = ...,
@@ -197,6 +201,8 @@ class Model:
         *,
         text: str = "text",
         embed: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         tasks: Sequence[str] | None = None,
         when_empty: WhenEmpty = "flag",
         top_k: int = 0,
@@ -217,6 +223,7 @@ class Model:
                 records in another form that `train` takes.
             text: the column or field of texts. A model with a task of pairs reads `text2` too.
             embed: whether to return embeddings as well.
+            prompt_name, prompt: what embeddings read before each text, as for `encode`.
             tasks: the tasks to answer; default: all.
             when_empty: whether a text without words gets an empty prediction (`flag`) or is an
                 error (`refuse`).
@@ -228,7 +235,7 @@ class Model:
         Raises:
             RequestError: a text, column, task or option is invalid.
         """
-        found = self.predictor.predict(
+        found = self._prompted(embed, prompt_name, prompt).predict(
             _given(texts, text, self.predictor.pairs), embed=embed, tasks=tasks,
             when_empty=when_empty, top_k=top_k, thresholds=thresholds, logits=logits,
         )  # fmt: skip
@@ -241,6 +248,8 @@ class Model:
         texts: Iterable[Text],
         *,
         embed: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         tasks: Sequence[str] | None = None,
         when_empty: WhenEmpty = "flag",
         chunk: int = 2048,
@@ -249,7 +258,7 @@ class Model:
         logits: bool = False,
     ) -> Iterator[Prediction]:
         """Predict for any number of texts in constant memory (see `Predictor.predict_stream`)."""
-        return self.predictor.predict_stream(
+        return self._prompted(embed, prompt_name, prompt).predict_stream(
             texts, embed=embed, tasks=tasks, when_empty=when_empty, chunk=chunk, top_k=top_k,
             thresholds=thresholds, logits=logits,
         )  # fmt: skip
@@ -263,6 +272,8 @@ class Model:
         layout: Layout | None = None,
         resume: bool = False,
         embed: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         tasks: Sequence[str] | None = None,
         when_empty: str = "flag",
         top_k: int = 0,
@@ -279,7 +290,7 @@ class Model:
             format: `jsonl`, `csv`, `parquet` or `text`; default: by the ending of `output`.
             layout: how the file is laid out, as far as you know it.
             resume: continue the output of a run that was stopped.
-            embed, tasks, top_k, thresholds, logits: see `predict`.
+            embed, prompt_name, prompt, tasks, top_k, thresholds, logits: see `predict`.
             when_empty: whether a text without words is answered (`flag`), is an error (`refuse`) or
                 is left out (`skip`).
             progress: whether progress is shown: a bar on a terminal, lines elsewhere.
@@ -311,8 +322,9 @@ class Model:
         scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
         chosen = None if tasks is None else list(tasks)
         job = PredictionJob(
-            self.predictor, form, embed, chosen, treatment, scoring, progress=progress
-        )
+            self.predictor, form, embed, chosen, treatment, scoring, progress=progress,
+            prompt=chosen_prompt(self.predictor, embed, prompt_name, prompt),
+        )  # fmt: skip
         job.check_tasks()
         note = messages("predict", progress)
         if output is None:
@@ -354,29 +366,15 @@ class Model:
             prompt: the prompt itself, in place of one of the encoder's.
 
         Raises:
-            RequestError: the encoder has no such prompt, or leaves prompts out of the pooling.
+            RequestError: both are given, the encoder has no such prompt, or it leaves prompts out
+                of the pooling.
         """
-        predictor = self.predictor
-        if prompt_name is not None or prompt is not None:
-            predictor = predictor.with_prompt(self._prompt(prompt_name, prompt))
+        predictor = self._prompted(True, prompt_name, prompt)
         return embed_texts(predictor, _given(texts, text, pairs=False))
 
-    def _prompt(self, name: str | None, prompt: str | None) -> str:
-        manifest = self._loaded.manifest
-        reading = self.module.encoder.reading if manifest is None else manifest.reading
-        if prompt is None and name not in reading.prompts:
-            raise RequestError(
-                f"the encoder has no prompt {shorten(name)}",
-                expected=f"one of: {listing(reading.prompts)}" if reading.prompts else "",
-                fix="Name one of its prompts, or give the text of one: prompt=TEXT.",
-            )
-        text = reading.prompts[str(name)] if prompt is None else prompt
-        if text and not reading.include_prompt:
-            raise RequestError(
-                "the encoder leaves prompts out of the pooling, which is not supported",
-                fix="Leave out prompt and prompt_name, or use SentenceTransformer.",
-            )
-        return text
+    def _prompted(self, embed: bool, prompt_name: str | None, prompt: str | None) -> Predictor:
+        chosen = chosen_prompt(self.predictor, embed, prompt_name, prompt)
+        return self.predictor.with_prompt(chosen)
 
     def evaluate(
         self,

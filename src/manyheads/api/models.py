@@ -67,6 +67,8 @@ def predict(
     resume: bool = False,
     text: str = "text",
     embed: bool = False,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
     tasks: Sequence[str] | None = None,
     when_empty: str = "flag",
     top_k: int = 0,
@@ -95,8 +97,8 @@ def predict(
         format: the format of the output.
         layout: how the file is laid out, as far as you know it.
         resume: continue the output of a run that was stopped.
-        text, embed, tasks, when_empty, top_k, thresholds, logits: see `Model.predict`;
-            `when_empty="skip"` leaves out texts of a file without words.
+        text, embed, prompt_name, prompt, tasks, when_empty, top_k, thresholds, logits: see
+            `Model.predict`; `when_empty="skip"` leaves out texts of a file without words.
         backend, device, threads, batch_tokens: see `load`; with the engine `ray`, `threads` is by
             default 1 for each worker.
         engine: `ray` predicts in many processes, on one machine or many; `file` and `output` are
@@ -125,6 +127,7 @@ def predict(
     if engine == "ray":
         others = {**scoring, "thresholds": thresholds is not True, "format": format}
         others |= {"layout": layout is not None and bool(layout.names), "resume": resume}
+        others |= {"prompt_name": prompt_name is not None, "prompt": prompt is not None}
         others["text"] = text != "text"
         return predict_with_ray(
             os.fspath(model), [] if file is None else [os.fspath(file)],
@@ -146,6 +149,7 @@ def predict(
             expected="a DataFrame; `layout` names the fields of a file",
         )  # fmt: skip
     loaded = load(model, backend=backend, device=device, threads=threads, batch_tokens=batch_tokens)
+    answers |= {"prompt_name": prompt_name, "prompt": prompt}
     if file is None:
         return loaded.predict(texts, text=text, **answers, **scoring)
     return loaded.predict_file(

@@ -74,6 +74,8 @@ class PredictionJob:
     """The options of `Predictor.predict` about scores."""
     progress: bool = True
     """Whether the progress of long work is shown."""
+    prompt: str | None = None
+    """What the embedding reads before each text, in place of the encoder's default prompt."""
     fields: Mapping[str, Type] | None = None
     """The other fields of the records, for a table; None: not known before the first record."""
 
@@ -137,7 +139,7 @@ class PredictionJob:
                 waiting.append(self._kept(given))
                 yield given.text
 
-        predictions = self.predictor.predict_stream(
+        predictions = self.predictor.with_prompt(self.prompt).predict_stream(
             noted(),
             embed=self.embed,
             tasks=self.tasks,
@@ -358,6 +360,7 @@ def answer_file(
     total = count_texts(file, layout.format)
     if job.form is Form.PARQUET or not output or file == "-" or not can_continue(output):
         return job.write(texts, output, progress=True, total=total)
+    chosen = {} if job.prompt is None else {"prompt": job.prompt}
     run = describe_run(
         model,
         file,
@@ -369,6 +372,7 @@ def answer_file(
         tasks=job.tasks,
         when_empty=job.when_empty.value,
         **job.scoring,
+        **chosen,
     )
     return job.write_file(texts, output, run, resume, total, note)
 

@@ -131,6 +131,15 @@ LabelSeparator = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="What separates labels in a cell of the column `labels`."),
 ]
+RoleSeparator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="What joins an entity's type with its role and group, which Rasa and LUIS write "
+        "apart: with _, a city in the role departure is a city_departure. Default: roles and "
+        "groups are not read.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,7 @@ class DataOptions(TextOptions):
     """The options for how labelled data are laid out."""
 
     label_separator: LabelSeparator = None
+    role_separator: RoleSeparator = None
 
 
 @dataclass(frozen=True)

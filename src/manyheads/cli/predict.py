@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manyheads.api.arguments import chosen_prompt
 from manyheads.api.prediction_job import Form, PredictionJob, answer_file, check_output, form_of
 from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
 from manyheads.api.texts import EmptyTexts, GivenText, argument_texts, is_person, stdin_texts
@@ -124,6 +125,21 @@ def predict(
         ),
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Also the sentence embedding.")] = False,
+    prompt_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --embed: the prompt of the encoder to embed texts behind, by the name that "
+            "`manyheads info` shows. Default: the encoder's default prompt, if it has one.",
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="With --embed: the prompt itself, in place of one of the encoder's.",
+        ),
+    ] = None,
     top_k: Annotated[
         int,
         typer.Option(
@@ -168,7 +184,7 @@ def predict(
     if engine is Engine.RAY:
         written = predict_with_ray(
             name, [file] if file is not None else given, to,
-            unsupported=_not_with_ray(source, form_named, resume, scoring),
+            unsupported=_not_with_ray(source, form_named, resume, scoring, prompt_name, prompt),
             input_format=source.format, embed=embed, tasks=task_names(tasks),
             when_empty=when_empty, workers=workers, address=ray_address,
             progress=is_person(sys.stderr), runtime=compute.runtime,
@@ -185,7 +201,10 @@ def predict(
     texts = argument_texts(given, when_empty)
     doubtful = not model and given == arguments and bool(given) and _is_word(given[0])
     predictor = _load(name, compute.runtime, given, doubtful)
-    job = PredictionJob(predictor, form, embed, task_names(tasks), when_empty, scoring)
+    job = PredictionJob(
+        predictor, form, embed, task_names(tasks), when_empty, scoring,
+        prompt=chosen_prompt(predictor, embed, prompt_name, prompt),
+    )  # fmt: skip
     job.check_tasks()
     if given:
         job.write(texts, output)
@@ -241,7 +260,12 @@ def _refuse_layout(source: TextOptions) -> None:
 
 
 def _not_with_ray(
-    source: TextOptions, form: Form | None, resume: bool, scoring: Mapping[str, Any]
+    source: TextOptions,
+    form: Form | None,
+    resume: bool,
+    scoring: Mapping[str, Any],
+    prompt_name: str | None,
+    prompt: str | None,
 ) -> list[str]:
     """Return the options given that the engine ray does not have."""
     given = {
@@ -250,6 +274,8 @@ def _not_with_ray(
         "--logits": scoring["logits"],
         "--no-thresholds": not scoring["thresholds"],
         f"--format {form.value if form else ''}": form not in (None, Form.TEXT),
+        "--prompt-name": prompt_name is not None,
+        "--prompt": prompt is not None,
     }
     unsupported = [option for option, value in given.items() if value]
     return [*unsupported, *_layout_options(source, format=False)]

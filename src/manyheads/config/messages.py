@@ -50,7 +50,7 @@ def _problem(problem: Mapping[str, Any], document: YamlDocument | None) -> Confi
             f"unknown key `{key}`{nearest(str(location[-1]), known)} with the value "
             f"{shorten(value, 40)}",
             where=where,
-            expected=f"one of: {listing(known, 60)}",
+            expected=f"one of: {listing(known, len(known))}",
         )
     if kind == "value_error" and (not location or location[-1] in ("tasks",) or "`" in message):
         prefix = f"`{key}`: " if key else ""

@@ -77,6 +77,9 @@ class TaskConfig(Strict):
     label_separator: Annotated[str | None, LAYOUT] = Field(default=None, min_length=1)
     """The separator of several labels in one cell of this task's own files. Default: the common
     `label_separator`."""
+    role_separator: Annotated[str | None, LAYOUT] = Field(default=None, min_length=1)
+    """What joins an entity's type with its role and group in this task's own files. Default: the
+    common `role_separator`."""
     weight: Annotated[Float, SHARE] = Field(default=1.0, ge=0)
     """The factor on this task's loss."""
     batch_size: Annotated[Int | None, TRAINING] = Field(default=None, ge=1)

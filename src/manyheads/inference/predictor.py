@@ -35,6 +35,7 @@ from manyheads.inference.postprocessing import (
 from manyheads.inference.preprocessing import BatchLimits, Chunk, Job, Preprocessor
 from manyheads.inference.processor import sample_outputs
 from manyheads.inference.texts import Text, WhenEmpty, check_texts
+from manyheads.storage import Reading
 from manyheads.tasks import (
     EMBEDDING,
     Prediction,
@@ -59,9 +60,8 @@ class Predictor:
             in overlapping windows.
         pad_id: the token id of padding.
         learned: by task, the parameters that its decoding needs (see `Kind.learned`).
-        prompt: text that the embedding reads before each text.
-        embedding_length: tokens that the embedding reads of a text, special ones included.
-            Default: `max_length`.
+        reading: what the embedding reads of a text: its prompts and its length, which is
+            `max_length` by default.
         stride: tokens that neighbouring windows share; default, a quarter of a window.
         token_budget: tokens of a batch, padding included.
         max_sentences: sentences of a batch.
@@ -82,8 +82,7 @@ class Predictor:
         max_length: int,
         pad_id: int,
         learned: Mapping[str, Any] | None = None,
-        prompt: str = "",
-        embedding_length: int | None = None,
+        reading: Reading | None = None,
         stride: int | None = None,
         token_budget: int = BATCH_TOKENS,
         max_sentences: int = 256,
@@ -97,6 +96,8 @@ class Predictor:
         self.scope = scope
         """Computes the probability that a text is of a known class; None if the model has none."""
         self.specs = tuple(specs)
+        self.reading = reading or Reading()
+        """What the embedding reads of a text."""
         self.max_length = max_length
         tokenizer = tokenizer.with_units(units_of(spec.label_set() for spec in specs))
         reads_features = any(spec.word_features is not None for spec in specs)
@@ -112,8 +113,8 @@ class Predictor:
             pad_id,
             max_length,
             max(0, room // 4) if stride is None else stride,
-            prompt,
-            embedding_length or max_length,
+            self.reading.prompt,
+            self.reading.max_length or max_length,
             self.pairs,
             self._limits,
         )
@@ -232,8 +233,46 @@ class Predictor:
         that calls it. Several threads may use it at once."""
         return self._twin(backend=single_batch_backend(self.backend))
 
-    def with_prompt(self, prompt: str) -> Predictor:
-        """Return a predictor of the same model whose embedding reads this before each text."""
+    def prompt_of(self, name: str | None = None, prompt: str | None = None) -> str | None:
+        """Return the prompt that a caller chose; None if it is the encoder's default prompt.
+
+        Args:
+            name: that of one of the encoder's prompts.
+            prompt: the prompt itself, in place of one of the encoder's.
+
+        Raises:
+            RequestError: both are given, the encoder has no such prompt, or it leaves prompts out
+                of the pooling.
+        """
+        if name is None and prompt is None:
+            return None
+        known = self.reading.prompts
+        if name is not None and prompt is not None:
+            raise RequestError(
+                f"a prompt, {shorten(prompt)}, and the name of one, {shorten(name)}",
+                expected="one of the two",
+            )
+        if prompt is None and name not in known:
+            raise RequestError(
+                f"the encoder has no prompt {shorten(name)}{nearest(str(name), known)}",
+                expected=f"one of: {listing(known)}" if known else "",
+                fix="Name one of these, or give the prompt itself."
+                if known
+                else "Give the prompt itself.",
+            )
+        text = known[str(name)] if prompt is None else prompt
+        if text and not self.reading.include_prompt:
+            raise RequestError(
+                "the encoder leaves prompts out of the pooling, which is not supported",
+                fix="Embed without a prompt, or use SentenceTransformer.",
+            )
+        return None if text == self.reading.prompt else text
+
+    def with_prompt(self, prompt: str | None) -> Predictor:
+        """Return a predictor of the same model whose embedding reads this before each text; with
+        None, the encoder's default prompt."""
+        if prompt is None:
+            return self
         return self._twin(_preprocessor=replace(self._preprocessor, prompt=prompt))
 
     def _twin(self, **changes: object) -> Predictor:

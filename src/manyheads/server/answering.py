@@ -79,6 +79,35 @@ class Service:
         self.monitoring.reload(name, REPLACED)
         return new
 
+    def prompt(
+        self, model: ServedModel, name: str | None, prompt: str | None, *, embed: bool = True
+    ) -> str | None:
+        """Return the prompt that a request chose; None for the encoder's default prompt.
+
+        Args:
+            model: the model to embed with.
+            name: that of one of the encoder's prompts.
+            prompt: the prompt itself.
+            embed: whether the request needs embeddings; nothing else reads a prompt.
+
+        Raises:
+            Problem: the request has no use for a prompt, or it is none that the model can read.
+        """
+        if name is None and prompt is None:
+            return None
+        param = "prompt" if name is None else "prompt_name"
+        if not embed:
+            raise Problem(
+                422, f"`{param}` is given, but only embeddings read a prompt; add `embed`, or "
+                "leave it out", param=param, code="unused_prompt",
+            )  # fmt: skip
+        if problem := _unreadable(prompt or "", "prompt"):
+            raise problem
+        try:
+            return model.predictor.prompt_of(name, prompt)
+        except RequestError as error:
+            raise Problem(422, str(error), param=param, code="unknown_prompt") from None
+
     async def answer(
         self,
         request: Request,
@@ -137,13 +166,18 @@ class Service:
             )  # fmt: skip
         if not whole.strip():
             return Problem(422, f"`{param}` is empty", param=param, code="text_empty")
-        if bad := _UNREADABLE.search(whole):
-            name = "a NUL character" if bad.group() == "\x00" else "half of a surrogate pair"
-            return Problem(
-                422, f"`{param}` has {name} at character {bad.start()}", param=param,
-                code="text_unreadable",
-            )  # fmt: skip
-        return None
+        return _unreadable(whole, param)
+
+
+def _unreadable(text: str, param: str) -> Problem | None:
+    """Return the problem with a text that has a character which is none."""
+    if bad := _UNREADABLE.search(text):
+        name = "a NUL character" if bad.group() == "\x00" else "half of a surrogate pair"
+        return Problem(
+            422, f"`{param}` has {name} at character {bad.start()}", param=param,
+            code="text_unreadable",
+        )  # fmt: skip
+    return None
 
 
 def _answer_of(

@@ -118,11 +118,13 @@ class Client:
         top_k: int = 0,
         thresholds: bool | Mapping[str, float] = True,
         neighbours: int = 0,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
     ) -> ServerAnswer:
         """Predict for texts.
 
         Args:
-            texts: each a string, a list of tokens, or a `TextPair`.
+            texts: each a string, a list of tokens, or a pair of texts: a tuple of two.
             model: the model's name. Default: the server's first model.
             tasks: the tasks to predict. Default: all.
             embed: whether to return embeddings.
@@ -131,6 +133,9 @@ class Client:
             thresholds: whether results that do not reach the model's thresholds are undecided; or
                 by task the score that they have to reach.
             neighbours: how many of the nearest records of the server's examples are listed.
+            prompt_name: the prompt of the encoder that embeddings read before each text, by its
+                name. Default: the encoder's default prompt, if it has one.
+            prompt: the prompt itself, in place of one of the encoder's.
 
         Raises:
             RequestError: a text or threshold cannot be sent; or the server cannot be reached,
@@ -142,6 +147,7 @@ class Client:
             "top_k": _plain(top_k),
             "neighbours": _plain(neighbours),
             "thresholds": _sent_thresholds(thresholds),
+            **_prompt(prompt_name, prompt),
         }
         if model is not None:
             options["model"] = model
@@ -163,21 +169,33 @@ class Client:
         _, first = answers[0]
         return ServerAnswer(first["model"], first["version"], found)
 
-    def encode(self, texts: Sequence[str], *, model: str | None = None) -> NDArray[np.float32]:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+    ) -> NDArray[np.float32]:
         """Return the embeddings of N texts, [N, H].
+
+        Args:
+            texts: N texts.
+            model, prompt_name, prompt: as for `predict`.
 
         Raises:
             RequestError: a text cannot be sent; or the server cannot be reached, refused the
                 request, or stayed busy; or something else answered.
         """
+        options = {"model": model, **_prompt(prompt_name, prompt)}
         rows: list[NDArray[np.float32]] = []
         for start, part in self._parts(texts):
-            body = {"input": part, "encoding_format": "base64", "model": model}
+            body = {"input": part, "encoding_format": "base64", **options}
             answer = self._send("/v1/embeddings", body, _LISTED, start)
             rows += [np.frombuffer(base64.b64decode(x["embedding"]), "<f4") for x in answer["data"]]
         if not rows:
             # Only an embedding shows how many columns there are.
-            return self.encode(["a"], model=model)[:0]
+            return self.encode(["a"], model=model, prompt_name=prompt_name, prompt=prompt)[:0]
         return np.array(rows, np.float32)
 
     def models(self) -> list[dict[str, Any]]:
@@ -283,7 +301,7 @@ def _checked(texts: Sequence[Text]) -> list[Text]:
     """
     check_texts(texts)
     given = list(texts)
-    for [one] in chunked(given, 1, pairs=False):
+    for [one] in chunked(given, 1, pairs=True):
         for text in filter(None, (one.text, one.second)):
             if not is_encodable(text):
                 raise RequestError(
@@ -314,14 +332,30 @@ def _sent_thresholds(thresholds: bool | Mapping[str, float]) -> bool | dict[str,
     return scores
 
 
+def _prompt(name: str | None, prompt: str | None) -> dict[str, str]:
+    """Return the fields that choose a prompt, which servers of earlier versions do not know.
+
+    Raises:
+        RequestError: the prompt cannot be sent.
+    """
+    given = {"prompt_name": name, "prompt": prompt}
+    stated = {field: value for field, value in given.items() if value is not None}
+    for field, value in stated.items():
+        if not is_encodable(value):
+            raise RequestError(
+                f"{field} is {shorten(value)}", expected="a text of whole Unicode characters"
+            )
+    return stated
+
+
 def _plain(value: Any) -> Any:
     """Return a scalar of numpy as Python's own, which JSON can hold."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _to_json(text: Text) -> Any:
-    if isinstance(text, TextPair):
-        return text._asdict()
+    if isinstance(text, tuple) and len(text) == 2:
+        return TextPair(*text)._asdict()
     return text if isinstance(text, str) else list(text)
 
 

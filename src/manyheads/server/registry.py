@@ -236,7 +236,7 @@ def _predict_with(predictor: Predictor) -> Predict:
         texts: Sequence[Text], wanted: Wanted, step: Callable[[], None]
     ) -> Sequence[Prediction]:
         limits = wanted.thresholds
-        single = predictor.on_calling_thread()
+        single = predictor.with_prompt(wanted.prompt).on_calling_thread()
         single.backend = Watched(single.backend, step)
         return single.predict(
             texts, embed=wanted.embed, top_k=wanted.top_k,

@@ -89,7 +89,6 @@ def _check_content_type(request: Request) -> None:
         )  # fmt: skip
 
 
-_VECTORS = Wanted(embed=True)
 _CLASSES = Wanted(top_k=sys.maxsize, thresholds=False)
 _JSON = {"content-type": "application/json"}
 router = APIRouter(route_class=_Route)
@@ -132,9 +131,11 @@ async def predict(body: PredictRequest, request: Request) -> Response:
             422, f"`neighbours` is {body.neighbours}, but the server has no examples; start it "
             "with --examples FILE", param="neighbours", code="no_examples",
         )  # fmt: skip
+    embed = body.embed or body.neighbours > 0
     wanted = Wanted(
-        body.embed or body.neighbours > 0, body.top_k, _thresholds(model, body.thresholds)
-    )
+        embed, body.top_k, _thresholds(model, body.thresholds),
+        service.prompt(model, body.prompt_name, body.prompt, embed=embed),
+    )  # fmt: skip
     answers = await service.answer(request, model, texts, "texts", wanted, is_list=not one)
     if one:
         only(answers)
@@ -167,7 +168,8 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     texts = _only_texts(body.input)
     is_list = not isinstance(body.input, str)
     _note_texts(request, service, texts)
-    answers = await service.answer(request, model, texts, "input", _VECTORS, is_list=is_list)
+    wanted = Wanted(embed=True, prompt=service.prompt(model, body.prompt_name, body.prompt))
+    answers = await service.answer(request, model, texts, "input", wanted, is_list=is_list)
     predictions = only_with_words(answers, "input", is_list=is_list)
     vectors = _vectors(predictions, body.dimensions, normalize=body.dimensions is not None)
     tokens = await run_in_threadpool(model.predictor.count_tokens, texts)
@@ -194,7 +196,8 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     _note_texts(request, service, texts)
     is_list = not isinstance(body.inputs, str)
-    answers = await service.answer(request, model, texts, "inputs", _VECTORS, is_list=is_list)
+    wanted = Wanted(embed=True, prompt=service.prompt(model, body.prompt_name, body.prompt))
+    answers = await service.answer(request, model, texts, "inputs", wanted, is_list=is_list)
     predictions = only_with_words(answers, "inputs", is_list=is_list)
     vectors = _vectors(predictions, body.dimensions, normalize=body.normalize is not False)
     return _json([np.ascontiguousarray(vector) for vector in vectors])

@@ -39,10 +39,13 @@ class Wanted:
     """Labels listed with each result, the most probable first."""
     thresholds: bool | tuple[tuple[str, float], ...] = True
     """Whether the model's thresholds hold; or by task the score that a result has to reach."""
+    prompt: str | None = None
+    """What embeddings read before each text; None for the encoder's default prompt."""
 
     def fits(self, other: Wanted) -> bool:
         """Return whether texts of both may be in one batch."""
-        return self.top_k == other.top_k and self.thresholds == other.thresholds
+        same = self.top_k == other.top_k and self.thresholds == other.thresholds
+        return same and self.prompt == other.prompt
 
 
 Predict: TypeAlias = Callable[[Sequence[Text], Wanted, Callable[[], None]], Sequence[Prediction]]

@@ -11,6 +11,16 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
 
 
+class _Prompted(_Strict):
+    """What embeddings read before each text. The tasks read texts without a prompt."""
+
+    prompt_name: str | None = None
+    """The prompt of the encoder that embeddings read before each text, by its name. Default: the
+    encoder's default prompt, if it has one."""
+    prompt: str | None = Field(default=None, max_length=2000)
+    """The prompt itself, in place of one of the encoder's."""
+
+
 class PairOfTexts(_Strict):
     """Two texts, for tasks that compare them."""
 
@@ -18,7 +28,7 @@ class PairOfTexts(_Strict):
     text2: str
 
 
-class PredictRequest(_Strict):
+class PredictRequest(_Prompted):
     """Texts to predict for."""
 
     model_config = ConfigDict(
@@ -74,7 +84,7 @@ class PredictResponse(BaseModel):
     alone if this text was refused."""
 
 
-class EmbeddingsRequest(_Strict):
+class EmbeddingsRequest(_Prompted):
     """A request as OpenAI's clients send it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["John lives in Paris"]}]})
@@ -115,7 +125,7 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
-class EmbedRequest(_Strict):
+class EmbedRequest(_Prompted):
     """A request as clients of text-embeddings-inference send it to `/embed`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"inputs": ["John lives in Paris"]}]})
@@ -128,8 +138,6 @@ class EmbedRequest(_Strict):
     """Accepted for compatibility: long texts are read whole, in windows."""
     truncation_direction: str | None = None
     """Accepted for compatibility."""
-    prompt_name: None = None
-    """Not supported; only null is accepted."""
     dimensions: int | None = Field(default=None, ge=1)
     """Keep only the first dimensions."""
 

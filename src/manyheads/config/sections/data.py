@@ -53,6 +53,10 @@ class Data(Strict):
     label_separator: Annotated[str | None, _LAYOUT] = Field(default=None, min_length=1)
     """The separator of several labels in one cell of a table's column `labels`.
     Default: none; a cell is one label."""
+    role_separator: Annotated[str | None, _LAYOUT] = Field(default=None, min_length=1)
+    """What joins an entity's type with its role and group, which Rasa and LUIS write apart: with
+    `_`, a `city` in the role `departure` is a `city_departure`. Default: none; roles and groups are
+    not read."""
     num_classes: Annotated[Int | None, _OF_STANDARD_TASKS] = Field(default=None, ge=2)
     """Without `tasks`: the number of sentence classes. Default: those found in the data."""
     num_ner_labels: Annotated[Int | None, _OF_STANDARD_TASKS] = Field(default=None, ge=2)

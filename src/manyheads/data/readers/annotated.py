@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from manyheads.errors import DataError, shorten
+from manyheads.data.readers.row import Source
+from manyheads.errors import DataError, option, shorten
 
 _BRACKETS = re.compile(r"\[\s*([^\[\]:]+?)\s*:\s*([^\[\]]*?)\s*\]")
 
@@ -14,6 +15,26 @@ _BRACKETS = re.compile(r"\[\s*([^\[\]:]+?)\s*:\s*([^\[\]]*?)\s*\]")
 def entity(start: int, end: int, label: str) -> dict[str, Any]:
     """Return an entity in the form of records."""
     return {"start": start, "end": end, "label": label}
+
+
+def entity_type(label: Any, values: Mapping[str, Any], source: Source) -> Any:
+    """Return an entity's type, joined with its role and group if the layout says how.
+
+    Otherwise these are counted as unread.
+
+    Args:
+        label: the type.
+        values: the entity's attributes.
+        source: the file.
+    """
+    more = [values[key] for key in ("role", "group") if values.get(key)]
+    separator = source.layout.role_separator
+    if more and separator is not None:
+        return separator.join(map(str, [label, *more]))
+    if more:
+        joined = option("--role-separator _", '`layout=Layout(role_separator="_")`')
+        source.pass_over(f"roles and groups of entities, which {joined} joins to their types")
+    return label
 
 
 def as_list(value: Any, key: str, where: str, expected: str = "a list") -> list[Any]:
@@ -43,12 +64,14 @@ def from_utf16(text: str) -> Callable[[int], int]:
 
 
 def from_example(
-    value: Any, where: str, start: str, end: str, beyond: int = 0, is_utf16: bool = False
-) -> dict[str, Any]:
+    value: Any, source: Source, where: str, start: str, end: str, beyond: int = 0,
+    is_utf16: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Read an object with `text`, `intent` and `entities` to `text`, `label` and `entities`.
 
     Args:
         value: the object.
+        source: the file.
         where: its place.
         start: the key of an entity's first character.
         end: the key of its end.
@@ -65,7 +88,10 @@ def from_example(
             if is_utf16:
                 convert = from_utf16(value["text"])
                 spans = [(convert(begin), convert(stop), label) for begin, stop, label in spans]
-            fields["entities"] = [entity(*span) for span in spans]
+            fields["entities"] = [
+                entity(begin, stop, entity_type(label, given, source))
+                for (begin, stop, label), given in zip(spans, entities, strict=True)
+            ]
         return fields
     except (TypeError, KeyError, AttributeError):
         raise DataError(

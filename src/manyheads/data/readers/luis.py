@@ -23,18 +23,19 @@ def is_luis(head: Head) -> bool:
 def read_luis(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`.
 
-    Parts of entities, their roles, and patterns are counted as unread.
+    Parts of entities and patterns are counted as unread, and so are roles of entities unless the
+    layout joins them to the types.
     """
     for item in read_json_values(source, lambda keys: keys in _ENTERED, "{"):
         if item.keys == ("utterances", ""):
             for row in source.attempt(
-                item.row, from_example, item.value, item.row.where, "startPos", "endPos", 1, True
-            ):
+                item.row, from_example, item.value, source, item.row.where, "startPos", "endPos", 1,
+                True,
+            ):  # fmt: skip
                 for entity in item.value.get("entities") or ():
                     children = entity.get("children")
                     count = len(children) if type(children) is list else 0
                     source.pass_over("parts of entities", count)
-                    source.pass_over("roles of entities", bool(entity.get("role")))
                 yield row
         elif item.keys == ("patterns", ""):
             source.pass_over("patterns")

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from manyheads.data.readers.annotated import from_pieces
+from manyheads.data.readers.annotated import entity_type, from_pieces
 from manyheads.data.readers.row import Source
 from manyheads.errors import DataError, shorten
 
@@ -17,8 +17,8 @@ _ENTITY = re.compile(r"\[([^\[\]]+)\](?:\(([^()]+)\)|(\{[^{}]*\}|\[\s*\{[^\[\]]*
 def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str, Any]:
     """Convert `fly to [Oslo](city)` or `[NYC]{"entity": "city"}` to text, entities and label.
 
-    Attributes may also be a list of one entity. Its role and group, and a value other than its
-    text, are counted as unread.
+    Attributes may also be a list of one entity. Its role and group belong to its type if the layout
+    joins them, and are counted as unread otherwise, as a value other than its text is.
 
     Raises:
         DataError: the text in braces is not JSON with an `entity`, or there are several entities.
@@ -29,9 +29,9 @@ def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str
         words, name, attributes = match.groups()
         if attributes is not None:
             values = _attributes(attributes, where)
-            name, value = values["entity"], values.get("value")
-            if values.keys() - {"entity", "value"}:
-                source.pass_over("roles and groups of entities")
+            name, value = entity_type(values["entity"], values, source), values.get("value")
+            other = values.keys() - {"entity", "value", "role", "group"}
+            source.pass_over("other attributes of entities", bool(other))
         else:
             name, _, value = name.partition(":")
         source.pass_over(OWN_VALUES, is_own_value(value, words))

@@ -23,8 +23,8 @@ def is_rasa_json(head: Head) -> bool:
 def read_rasa_json(source: Source) -> Iterator[Row]:
     """Yield `text`, `entities`, and the intent as `label`.
 
-    Roles and groups of entities, values other than their texts, and other sections are counted as
-    unread.
+    Values of entities other than their texts, and other sections, are counted as unread, and so are
+    roles and groups of entities unless the layout joins them to the types.
     """
     for item in read_json_values(
         source,
@@ -36,10 +36,10 @@ def read_rasa_json(source: Source) -> Iterator[Row]:
             if len(keys) > 1:
                 source.pass_over(f"entries of `{keys[1]}`")
             continue
-        for example in source.attempt(row, from_example, item.value, row.where, "start", "end"):
+        for example in source.attempt(
+            row, from_example, item.value, source, row.where, "start", "end"
+        ):
             for entity in item.value.get("entities") or ():
-                has_more = bool(entity.get("role") or entity.get("group"))
-                source.pass_over("roles and groups of entities", has_more)
                 # Positions that are no whole numbers are refused later.
                 with suppress(TypeError):
                     words = item.value["text"][entity["start"] : entity["end"]]

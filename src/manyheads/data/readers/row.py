@@ -49,6 +49,8 @@ class Layout:
     without a header are named by their numbers, from 1."""
     separator: str | None = None
     """The separator of several labels in a cell of a table's `labels` column."""
+    role_separator: str | None = None
+    """What joins an entity's type with its role and group; None: these are not read."""
 
     own: Mapping[str, Layout] = field(default_factory=dict)
     """The layouts of files that differ, by path."""
@@ -63,7 +65,8 @@ class Layout:
         Raises:
             ConfigError: two fields are read as one, one as two, or one file in two ways.
         """
-        common = cls(config.format, _common_names(config), config.label_separator)
+        fields = _common_names(config)
+        common = cls(config.format, fields, config.label_separator, config.role_separator)
         layouts: dict[str | None, tuple[str, Layout]] = {}
         for path in (config.train_file, config.valid_file):
             layouts[path] = "the common options", common
@@ -72,7 +75,8 @@ class Layout:
             if task.map is not None:
                 names = _distinct(task.map.items(), f"`tasks.{name}.map`")
             separator = task.label_separator or common.separator
-            layout = cls(task.format or common.format, names, separator)
+            roles = task.role_separator or common.role_separator
+            layout = cls(task.format or common.format, names, separator, roles)
             for path in (task.train_file, task.valid_file):
                 other, known = layouts.setdefault(path, (f"task {name!r}", layout))
                 if path is not None and known != layout:
@@ -80,8 +84,8 @@ class Layout:
                         f"{path} has one layout by the options of task {name!r}, and another by "
                         f"{other}",
                         expected="one layout for each file",
-                        fix="Give all tasks of a file the same `format`, `map` and "
-                        "`label_separator`.",
+                        fix="Give all tasks of a file the same `format`, `map`, "
+                        "`label_separator` and `role_separator`.",
                     )
         own = {
             path: layout
@@ -116,7 +120,10 @@ class Layout:
     def settings(self) -> dict[str, Any]:
         """Return what is stated as settings of a configuration or a task."""
         names = dict(self.names)
-        stated = {"format": self.format, "map": names, "label_separator": self.separator}
+        stated = {
+            "format": self.format, "map": names, "label_separator": self.separator,
+            "role_separator": self.role_separator,
+        }  # fmt: skip
         return {name: value for name, value in stated.items() if value}
 
     def of_file(self, path: str) -> Layout:
