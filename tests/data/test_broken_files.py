@@ -163,7 +163,7 @@ A_CSV = "-t utf-8 {}/a.csv > {}/a-utf8.csv"
         ("a.csv", b"text\ra\r", "tr '\\r' '\\n' < {}/a.csv > {}/a-lf.csv"),
         (
             "a.csv.gz",
-            gzip.compress("text\né\n".encode("cp1252")),
+            gzip.compress("text\né\n".encode("cp1252"), mtime=0),
             "gzip -dc {}/a.csv.gz | iconv -f ENCODING -t utf-8 > {}/a-utf8.csv",
         ),
     ],
