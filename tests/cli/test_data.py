@@ -132,6 +132,19 @@ def test_data_are_converted_and_fields_left_out_are_reported(run: Run, records: 
     assert run("data", "convert", "nlu.yml", "x", "--to", "docano").status == 2
 
 
+def test_records_that_are_not_augmented_are_reported_with_the_reason(
+    run: Run, records: Path
+) -> None:
+    rows = [
+        {"tokens": ["to", place], "ner": tags}
+        for place, *tags in (("Oslo", "O", "B-c"), ("Rome", "O", "B-c"), ("Bonn", None, "B-c"))
+    ]
+    Path("in.json").write_text(json.dumps([*rows, {"text": "hi"}]), encoding="utf-8")
+    result = run("data", "augment", "in.json", "out.jsonl")
+    why = "without an entity to exchange, or with words without a label"
+    assert f"note: left as they are, {why}: 2 records\n" in result.err
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "ascii:surrogateescape"])
 def test_a_path_that_standard_output_cannot_show_is_escaped(tmp_path: Path, encoding: str) -> None:
     source, target = tmp_path / "a.jsonl", tmp_path / "é.jsonl"

@@ -56,9 +56,13 @@ def test_records_without_entities_keep_their_classes_on_the_way_through_doccano(
     target = tmp_path / "x.jsonl"
     convert(write(tmp_path / "ours.jsonl", *items), target, to="doccano")
     assert read(target) == items
-    # Entities as objects with `start` are ours, whatever the other fields are called.
-    ours = [{**items[0], "cats": ["a"]}, {"text": "hi", "cats": [], "entities": [SPAN]}]
+    # Without the comments that doccano writes, `cats` is a field of the user's own.
+    ours = [{**items[0], "cats": ["a"]}, {"text": "hi", "cats": [], "entities": []}]
     assert read(write(tmp_path / "cats.jsonl", *ours)) == ours
+    # Records without classes have no field more than before.
+    plain = [{"text": "hi", "entities": []}]
+    convert(write(tmp_path / "ours.jsonl", *plain), target, to="doccano")
+    assert read(target) == plain
 
 
 def test_tags_become_entities_for_a_tool(tmp_path: Path) -> None:
@@ -167,8 +171,8 @@ def test_predictions_are_suggestions_beside_labels_or_replace_missing_ones(
     target = tmp_path / "out.jsonl"
     convert(source, target, to="doccano", predict=predict)
     assert [json.loads(line) for line in target.read_text().splitlines()] == [
-        {"text": "hi you", "entities": [[0, 2, "x"]], "cats": ["greet"]},
-        {"text": "bye", "entities": [[0, 3, "x"]], "cats": ["bye"]},
+        {"text": "hi you", "entities": [[0, 2, "x"]], "cats": ["greet"], "Comments": []},
+        {"text": "bye", "entities": [[0, 3, "x"]], "cats": ["bye"], "Comments": []},
     ]
     convert(source, target, to="label-studio", predict=predict)
     first, second = json.loads(target.read_text())
@@ -203,8 +207,8 @@ def test_labels_that_a_tool_file_lacks_are_named_with_the_option_that_writes_the
     convert(source, target, to="doccano", layout=layout, warn=heard.append)
     assert len(heard) == 1
     first, second, *_ = map(json.loads, target.read_text().splitlines())
-    assert first == {"text": "hi 0", "entities": [], "cats": ["a"]}
-    assert second == {"text": "hi 1", "entities": [[0, 2, "who"]], "cats": ["b"]}
+    assert first == {"text": "hi 0", "entities": [], "cats": ["a"], "Comments": []}
+    assert second == {**first, "text": "hi 1", "entities": [[0, 2, "who"]], "cats": ["b"]}
 
 
 LABELS: tuple[tuple[dict[str, list[Any]], str], ...] = (

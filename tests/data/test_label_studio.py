@@ -76,6 +76,18 @@ def test_a_task_whose_annotations_are_no_list_is_refused(
     assert [row.fields["text"] for row in read_rows(path, needs_labels=False)] == ["to Oslo", "a"]
 
 
+@pytest.mark.parametrize("ending", ["json", "csv"])
+@pytest.mark.parametrize("name", ["annotations", "completions"])
+def test_a_column_of_the_short_form_may_have_a_name_of_the_long_form(
+    name: str, ending: str, tmp_path: Path
+) -> None:
+    told = {"annotation_id": 1, "lead_time": 3.5}
+    records = [{"text": text, name: "some answer", **told} for text in ("hi", "ho")]
+    assert [row[name] for row in read(write(tmp_path / f"x.{ending}", records))] == [
+        "some answer", "some answer",
+    ]  # fmt: skip
+
+
 def test_a_question_with_several_classes_has_lists_in_all_records(tmp_path: Path) -> None:
     path = write(
         tmp_path / "x.json",

@@ -446,15 +446,15 @@ def test_utterances_of_clu_for_training_and_testing_are_chosen_by_name(tmp_path:
 
     def save(*datasets: str | None) -> None:
         utterances = [
-            {"text": f"a{i}", "intent": "b"} | ({"dataset": name} if name else {})
+            {"text": f"a{i}", "intent": "b"} | ({"dataset": name} if name != "missing" else {})
             for i, name in enumerate(datasets)
         ]
         path.write_text(
             json.dumps({"projectFileVersion": "1", "assets": {"utterances": utterances}})
         )
 
-    save("Train", "Test", None)
-    assert [row["text"] for row in read(f"{path}@Train")] == ["a0", "a2"]
+    save("Train", "Test", None, "missing")
+    assert [row["text"] for row in read(f"{path}@Train")] == ["a0", "a2", "a3"]
     assert [row["text"] for row in read(f"{path}@Test")] == ["a1"]
     assert "clu.json: several splits; expected one of: Train, Test" in message(path)
     save("Test", "Test")
@@ -579,18 +579,31 @@ def test_an_entity_of_rasa_may_be_in_a_list_and_lines_without_a_dash_are_counted
     assert 'expected one {"entity": "city"}' in message(path)
 
 
-def test_examples_of_rasa_may_be_a_list_of_texts_and_a_text_may_be_a_block(tmp_path: Path) -> None:
+def test_examples_of_rasa_may_be_a_list_of_texts_each_of_which_is_kept_whole(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "nlu.yml"
     path.write_text(
-        "nlu:\n- intent: bye\n  examples:\n  - see you\n"
-        "  - |\n    - so long\n    - to [Oslo](city)\n"
-        "  - text: |\n      - bye\n      ciao\n  - text: |\n      good\n      night\n"
+        "nlu:\n- intent: order\n  examples:\n  - see you\n  - text: |\n      to\n"
+        "      [Oslo](city)\n  - text: |\n      - 2 apples\n      - 3 pears\n"
+        "  - |\n    - please bring\n    two apples\n"
     )
     assert [(row.line, row.fields["text"], row.fields["label"]) for row in read_rows(path)] == [
-        (4, "see you", "bye"), (6, "so long", "bye"), (7, "to Oslo", "bye"), (9, "bye", "bye"),
-        (11, "good\nnight", "bye"),
+        (4, "see you", "order"), (5, "to\nOslo", "order"), (8, "- 2 apples\n- 3 pears", "order"),
+        (11, "- please bring\ntwo apples", "order"),
     ]  # fmt: skip
-    assert unread(path) == {"lines of examples without `-`": 1}
+    assert unread(path) == {}
+
+
+@pytest.mark.parametrize("null", ["", " ~", " null"])
+def test_nulls_in_lists_of_rasa_are_left_out(tmp_path: Path, null: str) -> None:
+    path = tmp_path / "nlu.yml"
+    path.write_text(
+        f"nlu:\n-{null}\n- intent: a\n  examples:\n  -{null}\n  - text: hi\n  - 'null'\n"
+        f"- intent: b\n  examples:{null}\n"
+    )
+    assert [(row["text"], row["label"]) for row in read(path)] == [("hi", "a"), ("null", "a")]
+    assert unread(path) == {"intents without `examples`": 1}
 
 
 @pytest.mark.parametrize(
@@ -605,7 +618,7 @@ def test_examples_of_rasa_may_be_a_list_of_texts_and_a_text_may_be_a_block(tmp_p
         ("nlu:\n- intent: a\n  examples:\n  - example: x\n",
          "nlu.yml:4: keys example; expected an example with `text`"),
         ("nlu:\n- intent: a\n  examples:\n  - [Oslo]\n", "nlu.yml:4: a sequence; expected an exam"),
-        ("nlu:\n- intent: a\n  examples:\n    x: y\n", "nlu.yml:4: a mapping; expected an example"),
+        ("nlu:\n- intent: a\n  examples:\n    x: y\n", "nlu.yml:4: a mapping; expected lines that"),
         ("nlu:\n- intent: [a]\n  examples: |\n    - x\n",
          "nlu.yml:2: a sequence; expected the name of an intent"),
         ("nlu:\n- hello\n- intent: a\n", "nlu.yml:2: a scalar; expected an intent with `examples`"),
@@ -627,7 +640,9 @@ def test_intents_of_rasa_without_examples_are_counted(tmp_path: Path) -> None:
     assert unread(path) == {"intents without `examples`": 2}
 
 
-@pytest.mark.parametrize("heading", ["## bye", "### intent:bye", "## Intent: bye", "##"])
+@pytest.mark.parametrize(
+    "heading", ["## bye", "### intent:bye", "#### bye: formal", "## Intent: bye", "##"]
+)
 def test_an_example_under_another_heading_of_rasas_markdown_has_no_intent(
     tmp_path: Path, heading: str
 ) -> None:
@@ -642,8 +657,6 @@ def test_an_example_under_another_heading_of_rasas_markdown_has_no_intent(
     errors: list[DataError] = []
     rows = list(read_rows(path, on_error=errors.append))
     assert ([row.fields["label"] for row in rows], len(errors)) == (["greet", "a"], 1)
-    path.write_text("- see you\n## intent:greet\n- hi\n")
-    assert "nlu.md:1: an example before the first section" in message(path)
 
 
 def test_lines_of_rasas_markdown_without_a_dash_are_counted_and_comments_are_none(
@@ -658,6 +671,25 @@ def test_lines_of_rasas_markdown_without_a_dash_are_counted_and_comments_are_non
         ("hi", "greet"), ("hey", "greet"),
     ]  # fmt: skip
     assert unread(path) == {"lines of examples without `-`": 1, "sections `lookup`": 1}
+
+
+def test_comments_and_the_text_before_the_first_section_of_rasas_markdown_are_not_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "nlu.md"
+    path.write_text(
+        "# Talk\nAuthors:\n- Tom\n<!--\n## intent:old\n- old one\n-->\n"
+        "## intent:bye <!-- end -->\n- see <!-- a --> you <!-- b -->\n"
+        "<!-- moved\n- hey\n-->- ciao\n### formal\n- good day\n<!-- - so long -->\n"
+    )
+    assert [(row.line, row.fields["text"], row.fields["label"]) for row in read_rows(path)] == [
+        (9, "see  you", "bye"), (12, "ciao", "bye"), (14, "good day", "bye"),
+    ]  # fmt: skip
+    assert unread(path) == {}
+    path.write_text("## intent:bye\n- bye\n- ciao <!-- more\n- see you\n")
+    assert "nlu.md:3: a comment that does not end; expected `-->`" in message(path)
+    rows = list(read_rows(path, on_error=lambda _: None))
+    assert [row.fields["text"] for row in rows] == ["bye", "ciao"]
 
 
 def test_words_that_dialogflow_ignores_are_no_entity(tmp_path: Path) -> None:

@@ -428,8 +428,10 @@ def test_a_signal_while_the_old_folder_is_removed_leaves_nothing_of_it(
             fill(folder, NEW)
             monkeypatch.setattr(shutil, "rmtree", interrupted)
 
+    held = [*Path("/dev/fd").iterdir()]
     with pytest.raises(KeyboardInterrupt):
         replace()
+    assert [*Path("/dev/fd").iterdir()] == held, "the lock is released"
     assert contents_of(tmp_path / "best") == expected(NEW)
     assert names(tmp_path) == ["best"]
 

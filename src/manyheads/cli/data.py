@@ -257,7 +257,8 @@ def augment(
     layout = data.layout()
     done = run(source, target, copies=copies, seed=seed, layout=layout)
     if done.fixed:
-        tell("note", f"without an entity to exchange: {counted(done.fixed, 'record')}")
+        why = "without an entity to exchange, or with words without a label"
+        tell("note", f"left as they are, {why}: {counted(done.fixed, 'record')}")
     if done.repeated:
         tell("note", f"left out as repetitions: {counted(done.repeated, 'new record')}")
     if done.left_out:

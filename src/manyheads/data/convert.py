@@ -347,8 +347,11 @@ def _doccano(
     value: dict[str, Any] = {"text": text}
     if spans is not None:
         value["entities"] = [[span.start, span.end, span.label] for span in spans]
-    if classes is not None:
-        value["cats" if spans is not None else "label"] = classes
+    if classes is not None and spans is not None:
+        # As in doccano's own files. It shows the format where all entities are empty.
+        value |= {"cats": classes, "Comments": []}
+    elif classes is not None:
+        value["label"] = classes
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from manyheads.data.readers.annotated import as_list, entity
@@ -13,6 +13,8 @@ from manyheads.data.readers.row import Row, Source
 from manyheads.errors import DataError, shorten
 
 _CLASSES = ("label", "labels", "cats")
+_OF_BOTH = ("entities", "cats", "Comments")
+"""What a record of a project with spans and classes has as lists."""
 _UNREAD = {
     "relations": "relations between entities",
     "Comments": "comments",
@@ -26,14 +28,8 @@ def is_doccano(head: Head) -> bool:
     return (
         any(_is_span_list(o.get(key)) for o in head.objects for key in ("label", "labels"))
         or any(type(o.get("label")) is list or _is_span_list(o.get("entities")) for o in texts)
-        or _have_cats([o for o in texts if type(o.get("entities")) is list])
-    )
-
-
-def _have_cats(objects: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a record has classes in a list `cats`, and none has spans of another form."""
-    return any(type(o.get("cats")) is list for o in objects) and not any(
-        o["entities"] for o in objects
+        # Entities that are all empty do not show their form.
+        or any(all(type(o.get(key)) is list for key in _OF_BOTH) for o in texts)
     )
 
 

@@ -147,7 +147,8 @@ def _text(row: Row, source: Source, questions: _Questions) -> dict[str, Any]:
 
 
 def _is_annotated(row: Row) -> bool:
-    return bool(_annotation(row)) or "data" not in row.fields
+    # In the short form, `annotations` is a field of the user's own.
+    return "data" not in row.fields or bool(_annotation(row))
 
 
 def _annotation(row: Row) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import read_lines
 from manyheads.errors import DataError, at, listing, shorten
 
+_NULL = "tag:yaml.org,2002:null"
 _TRAINING_DATA = "Rasa's training data, with `nlu:` and intents"
 _INTENT = re.compile(r"^\s*-\s+intent:", re.MULTILINE)
 
@@ -56,7 +57,7 @@ def _sections(source: Source) -> Iterator[Any]:
             where=source.name,
             expected=_TRAINING_DATA,
         )
-    yield from listed.value
+    yield from _filled(listed.value)
 
 
 def _text(source: Source) -> str:
@@ -74,7 +75,8 @@ def _text(source: Source) -> str:
 def _examples(section: Any, source: Source) -> Iterator[tuple[int, str, str]]:
     """Yield the examples of a section with their lines and their intent.
 
-    They are a block of `- ...` lines, or a list of texts or of mappings with a `text`.
+    They are a block of `- ...` lines, or a list of texts or of mappings with a `text`. As in Rasa,
+    a text in a list is one example, whatever its lines begin with.
     """
     try:
         values = _values(section, source)
@@ -86,36 +88,49 @@ def _examples(section: Any, source: Source) -> Iterator[tuple[int, str, str]]:
         source.refuse(error)
         return
     listed = values.get("examples")
-    if listed is None or not listed.value:
+    if listed is None or not listed.value or listed.tag == _NULL:
         source.pass_over("intents without `examples`")
         return
-    for item in listed.value if listed.id == "sequence" else [listed]:
+    items = _filled(listed.value) if listed.id == "sequence" else [listed]
+    for item in items:
         try:
-            found = _items(item, source, is_block=item is listed)
+            found = _block(item, source) if item is listed else [_item(item, source)]
         except DataError as error:
             source.refuse(error)
         else:
             yield from ((line, text, intent) for line, text in found if text)
 
 
-def _items(node: Any, source: Source, *, is_block: bool) -> list[tuple[int, str]]:
-    """Return the texts of an example, or of a block of examples, with their lines.
+def _filled(nodes: list[Any]) -> list[Any]:
+    """Return the items of a list without those that are null, which Rasa leaves out, too."""
+    return [node for node in nodes if node.tag != _NULL]
+
+
+def _item(node: Any, source: Source) -> tuple[int, str]:
+    """Return the text of an example in a list, with its line.
 
     Raises:
-        DataError: it is neither, or has no `text`.
+        DataError: it is none, or has no `text`.
     """
-    if node.id == "mapping" and not is_block:
+    if node.id == "mapping":
         values = _values(node, source)
         if "text" not in values:
             raise _unexpected(node, source, f"keys {listing(values)}", "an example with `text`")
         node = values["text"]
-    text = _scalar(node, source, "an example, or lines that begin with `-`").strip()
-    if not is_block and not ("\n" in text and text.startswith("-")):
-        return [(node.start_mark.line + 1, text.removeprefix("- ").strip())]
+    return node.start_mark.line + 1, _scalar(node, source, "an example").strip()
+
+
+def _block(node: Any, source: Source) -> list[tuple[int, str]]:
+    """Return the examples of a block of `- ...` lines, with their lines.
+
+    Raises:
+        DataError: it is no text.
+    """
     found = []
+    text = _scalar(node, source, "lines that begin with `-`, or a list")
     # A block begins on the line after its key.
     first = node.start_mark.line + 1 + (node.style in ("|", ">"))
-    for number, line in enumerate(node.value.split("\n"), first):
+    for number, line in enumerate(text.split("\n"), first):
         example = line.strip()
         if example.startswith("-"):
             found.append((number, example[1:].strip()))
