@@ -49,39 +49,18 @@ def test_a_column_of_a_data_set_is_texts(model: manyheads.TrainedModel) -> None:
     assert [p.text for p in model.predict(column)] == ["is it good", "b"]
 
 
-CLASSES, TAGS = ["statement", "rumour", "question"], ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
-
-
-def with_classes(records: list[dict[str, Any]], classes: list[str]) -> datasets.Dataset:
-    """A data set of records with indices of classes and tags."""
-    features = datasets.Features(
-        {
-            "tokens": datasets.Sequence(datasets.Value("string")),
-            "label": datasets.ClassLabel(names=classes),
-            "ner": datasets.Sequence(datasets.ClassLabel(names=TAGS)),
-        }
-    )
-    return datasets.Dataset.from_list(records, features=features)
-
-
-def test_labels_are_in_the_order_of_a_data_set(
-    tmp_path: Path, model: manyheads.TrainedModel
-) -> None:
-    data = with_classes(sentences(40, 1), CLASSES)
-    run = without_files(tmp_path, num_epochs=3)
-    found = manyheads.train(data, progress=False, **run)
-    assert found.tasks["classification"].labels == tuple(CLASSES)
-    assert found.tasks["ner"].labels == tuple(TAGS)
-    texts = [" ".join(tokens) for tokens in data["tokens"]]
-    assert (found.predict_proba(texts).argmax(1) == data["label"]).mean() > 0.9
-
-    again = manyheads.train(data, resume=True, progress=False, **{**run, "num_epochs": 4})
-    assert again.tasks["classification"].labels == tuple(CLASSES)
-    # A trained head keeps the order that it has.
-    part = with_classes(sentences(20, 2), CLASSES)
-    other = {"save_dir": str(tmp_path / "other"), "num_epochs": 1}
-    warm = manyheads.train(part, init_from=model.best, progress=False, **{**run, **other})
-    assert warm.tasks["classification"].labels == ("question", "statement")
+def test_listed_labels_keep_their_order(tmp_path: Path) -> None:
+    classes = ["statement", "question"]
+    task = {"kind": "classification", "field": "label", "labels": classes}
+    found = manyheads.train(
+        sentences(40, 1), tasks={"intent": task}, progress=False,
+        **without_files(tmp_path, num_epochs=3),
+    )  # fmt: skip
+    assert found.tasks["intent"].labels == tuple(classes)
+    given = sentences(8, 2)
+    texts = [" ".join(record["tokens"]) for record in given]
+    best = found.predict_proba(texts).argmax(1)
+    assert [classes[i] for i in best] == [record["label"] for record in given]
 
 
 def test_training_on_records_equals_training_on_their_files(

@@ -119,6 +119,7 @@ def test_a_fit_that_fails_leaves_the_classifier_as_it_was(fitted: SentenceClassi
     [
         (["a", None], "label 2 of y is None; expected a class for each text"),
         (["a", float("nan")], "label 2 of y is nan"),
+        (["a", np.float32("nan")], "label 2 of y is nan"),
         (np.array([float("nan"), 1.0]), "label 1 of y is nan"),
         (pd.Series(["a", None], dtype="category"), "label 2 of y is nan"),
         (pd.array([1, None], dtype="Int64"), "label 2 of y is <NA>"),

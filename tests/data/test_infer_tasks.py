@@ -15,7 +15,7 @@ from files import write
 from manyheads.config import TaskConfig
 from manyheads.data.check import Kind, Severity, check_data
 from manyheads.data.infer_tasks import InferredTasks, infer_tasks
-from manyheads.data.readers import Layout, in_memory
+from manyheads.data.readers import Layout
 from manyheads.data.records import read_records
 from manyheads.errors import RequestError, worded_for_command
 
@@ -382,50 +382,3 @@ def test_lists_of_a_tool_have_one_form_in_all_files(tmp_path: Path, tool: str, e
     findings = check_data([str(several), str(single)]).findings
     kinds = {one.kind for one in findings} - ({Kind.UNLABELLED} if none is None else set())
     assert kinds.isdisjoint([Kind.UNREAD, Kind.UNLABELLED])
-
-
-def stated(classes: Sequence[str], tags: Sequence[str]) -> Any:
-    """A data set with indices of the classes and tags that it states."""
-    datasets = pytest.importorskip("datasets")
-    features = datasets.Features(
-        {
-            "text": datasets.Value("string"),
-            "topic": datasets.ClassLabel(names=classes),
-            "ner": datasets.Sequence(datasets.ClassLabel(names=tags)),
-        }
-    )
-    rows = records(topic=[0, 1], ner=[[0, 1, 0], [1, 0, 0]])
-    return datasets.Dataset.from_list(rows, features=features)
-
-
-def test_labels_are_in_the_order_that_all_files_state(tmp_path: Path) -> None:
-    data, file = stated(["z", "a", "none"], ["O", "B-X", "I-X"]), str(tmp_path / "a.parquet")
-    data.to_parquet(file)
-    layout = Layout(names={"topic": "intent"})
-    with in_memory(data, "set") as of_set, in_memory(data.data.table, "table") as of_table:
-        for name in (of_set, of_table, file):
-            found = infer_tasks([name], layout).options()
-            assert found["intent"]["labels"] == ["z", "a", "none"]
-            assert found["ner"]["labels"] == ["O", "B-X", "I-X"]
-    given = TaskConfig(kind="classification", labels=("a", "z"))
-    [task] = infer_tasks([file], tasks={"topic": given.model_copy(update={"field": "topic"})}).tasks
-    assert task.options["labels"] == ("a", "z")
-
-    other = str(tmp_path / "b.parquet")
-    stated(["a", "z", "none"], ["O", "B-X", "I-X"]).to_parquet(other)
-    lines = tmp_path / "lines.jsonl"
-    lines.write_text("".join(json.dumps(r) + "\n" for r in records(topic=["a", "z"])))
-    assert "labels" not in infer_tasks([file, str(lines)]).options()["topic"]
-    found = infer_tasks([file, other]).options()
-    assert "labels" not in found["topic"]
-    assert found["ner"]["labels"] == ["O", "B-X", "I-X"]
-
-
-@pytest.mark.parametrize(
-    "tags", [["O", "X"], ["O", "B-X", "PAD"], ["B-X", "I-X", "x "], ["X", "X ", "Y"]]
-)
-def test_tags_that_a_configuration_could_not_list_keep_no_order(
-    tmp_path: Path, tags: list[str]
-) -> None:
-    stated(["z", "a"], tags).to_parquet(tmp_path / "a.parquet")
-    assert "labels" not in infer_tasks([str(tmp_path / "a.parquet")]).options()["ner"]

@@ -16,8 +16,6 @@ from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, label_fields, read_text
 from manyheads.errors import DataError, ManyheadsError, RequestError, listing, option, shorten
 from manyheads.tasks import FieldValues, Kind, WordSpan, kind_of, known_kinds
-from manyheads.tasks.kinds import LABEL_OPTIONS
-from manyheads.tasks.label_values import usual_form
 
 DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
     {
@@ -93,15 +91,12 @@ def infer_tasks(
     layout: Layout | None = None,
     tasks: Mapping[str, TaskConfig] | None = None,
     on_error: Callable[[ManyheadsError], None] | None = None,
-    *,
-    keeps_order: bool = True,
 ) -> InferredTasks:
     """Read files, and find the tasks for which their fields hold labels.
 
     A field is a task if exactly one kind recognises its values (`Kind.recognises`), or if several
     do and exactly one of them has the field among its usual ones. Usual fields of one kind are one
-    task, unless a record has two of them. Classes that all files of a task state in the same order
-    are its `labels`, those without a record too.
+    task, unless a record has two of them.
 
     Args:
         files: data of any format that the readers know, read as one.
@@ -110,7 +105,6 @@ def infer_tasks(
         on_error: receives the errors of files, records and single fields, which are then left out;
             without it, the first one is raised. With it, no task may be found. The files may be
             read twice, and errors with them.
-        keeps_order: whether the order of classes that files state is kept.
 
     Raises:
         DataError: a file cannot be read, or a record has no text.
@@ -118,13 +112,12 @@ def infer_tasks(
             labels.
     """
     layout = (layout or Layout()).reading(tasks or {})
-    finder, unread = _read(files, layout, on_error, keeps_order)
+    finder, unread = _read(files, layout, on_error)
     lists = {name for name, values in finder.values.items() if values.lists and values.texts}
     lists |= {"labels"} if {"label", "labels"} <= finder.values.keys() else set()
     if len(files) > 1 and lists:
         # A tool's lists of classes were read by what is in each file; now they all stay lists.
-        layout_read = replace(layout, lists=layout.lists | lists)
-        finder, unread = _read(files, layout_read, on_error, keeps_order)
+        finder, unread = _read(files, replace(layout, lists=layout.lists | lists), on_error)
     return finder.tasks(files, tasks, unread, on_error, layout)
 
 
@@ -132,7 +125,6 @@ def _read(
     files: Sequence[str],
     layout: Layout,
     on_error: Callable[[ManyheadsError], None] | None,
-    keeps_order: bool,
 ) -> tuple[TaskFinder, Counter[str]]:
     """Collect the values of fields, and count what is not read."""
     finder = TaskFinder()
@@ -140,10 +132,7 @@ def _read(
     refuse = on_error or _raise
     for path in files:
         try:
-            rows = read_rows(
-                path, layout=layout, on_error=on_error, on_unread=unread.update,
-                on_classes=finder.end_file if keeps_order else None,
-            )  # fmt: skip
+            rows = read_rows(path, layout=layout, on_error=on_error, on_unread=unread.update)
             for row in rows:
                 try:
                     text, tokens = read_text(row)
@@ -179,8 +168,6 @@ class TaskFinder:
         self.values: dict[str, FieldValues] = {}
         """The values of each field that is no text."""
         self.records = 0
-        self._read: dict[str, None] = {}
-        self._classes: dict[str, set[tuple[str, ...]]] = {}
         self.apart = {
             kind.name: kind.fields for kind in map(kind_of, known_kinds()) if len(kind.fields) > 1
         }
@@ -223,21 +210,12 @@ class TaskFinder:
         for name, value in row.fields.items():
             if value is None or name in _TEXTS:
                 continue
-            self._read[name] = None
             if name in self.values or len(self.values) < _MAX_FIELDS:
                 values = self.values.setdefault(name, FieldValues(name))
                 values.add(value, words, row.fields)
         for kind, fields in [*self.apart.items()]:
             if sum(row.fields.get(field) is not None for field in fields) > 1:
                 del self.apart[kind]
-
-    def end_file(self, classes: Mapping[str, tuple[str, ...]]) -> None:
-        """Take note of the classes that the file states whose rows were added last, by field."""
-        for name in self._read.keys() & self.values.keys():
-            stated = self._classes.setdefault(name, set())
-            stated.add(classes.get(name, ()))
-            self.values[name].class_names = next(iter(stated)) if len(stated) == 1 else ()
-        self._read.clear()
 
 
 def _recognised(
@@ -280,8 +258,7 @@ def _add_task(
         for number, task in enumerate(found):
             if task.kind == kind.name and task.values.name in kind.fields:
                 together = task.values.joined(values)
-                own = {"field": task.options["field"]} if "field" in task.options else {}
-                options = {**_starting(kind, together), **own}
+                options = {**task.options, **_starting(kind, together)}
                 found[number] = InferredTask(task.name, options, together)
                 return
     # Where a record has two of the usual fields, each is a task, which must not read the other.
@@ -365,17 +342,14 @@ def _named(
     found = []
     for name, task in tasks.items():
         fields = label_fields(name, task)
-        read = [columns[field] for field in fields if field in columns]
-        if not read:
+        labelled = next((columns[field] for field in fields if field in columns), None)
+        if labelled is None:
             raise RequestError(
                 f"no record of {listing(files)} has {' or '.join(f'`{f}`' for f in fields)}, "
                 f"the label of task {name!r}",
                 expected=f"one of the fields: {_described(columns)}",
                 fix=f"Name the field: {named_task()}.",
             )
-        labelled = read[0]
-        if any(values.class_names != labelled.class_names for values in read):
-            labelled = replace(labelled, class_names=())
         given = task.model_dump(exclude_unset=True)
         options = {**_starting(kind_of(task.kind), labelled, given), **given}
         found.append(InferredTask(name, options, labelled))
@@ -399,15 +373,7 @@ def _task(values: FieldValues, kind: Kind, taken: Sequence[str], *, is_alone: bo
 
 
 def _starting(kind: Kind, values: FieldValues, given: Collection[str] = ()) -> dict[str, Any]:
-    options = {"kind": kind.name, **kind.starting_options(values, given)}
-    return options if set(LABEL_OPTIONS) & set(given) else {**options, **_stated(kind, values)}
-
-
-def _stated(kind: Kind, values: FieldValues) -> dict[str, Any]:
-    """Return the classes that a data set states as the labels of a task, if they can be."""
-    names = [usual_form(name) for name in values.class_names]
-    able = "labels" in kind.options and all(names) and len(set(names)) == len(names) > 0
-    return {"labels": names} if able and kind.takes_labels(names) else {}
+    return {"kind": kind.name, **kind.starting_options(values, given)}
 
 
 def _ambiguous(

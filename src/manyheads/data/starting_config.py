@@ -43,9 +43,7 @@ def starting_config(
     given = dict(overrides or {})
     layout = Layout.of(load_config(None, {k: v for k, v in given.items() if k in LAYOUT}))
     tasks = make_config({"tasks": given.pop("tasks")}).tasks if "tasks" in given else None
-    # A trained head has an order of its own.
-    inherits = any(given.get(name) is not None for name in ("init_from", "init-from"))
-    found = infer_tasks(files, layout, tasks, keeps_order=not inherits)
+    found = infer_tasks(files, layout, tasks)
     joint = {"schedule": "joint"} if found.complete and len(found.tasks) > 1 else {}
     rates = [kind_of(task.kind).starting_rates(task.values) for task in found.tasks]
     values = {

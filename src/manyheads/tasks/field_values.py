@@ -52,8 +52,6 @@ class FieldValues:
     """Characters of the longest string."""
     low: float = math.inf
     high: float = -math.inf
-    class_names: tuple[str, ...] = ()
-    """The classes in the order of their indices, where all files with the field state the same."""
     distinct: Counter[str] = field(default_factory=Counter)
     """The values, items of lists or labels of spans, with their counts."""
 
@@ -112,8 +110,6 @@ class FieldValues:
         for one in fields(self):
             if one.type == "int" and one.name != "longest":
                 setattr(both, one.name, getattr(self, one.name) + getattr(other, one.name))
-        if self.class_names == other.class_names:
-            both.class_names = self.class_names
         both.has_outside = self.has_outside or other.has_outside
         both.longest = max(self.longest, other.longest)
         both.low, both.high = min(self.low, other.low), max(self.high, other.high)

@@ -57,7 +57,6 @@ def read_rows(
     limit_bytes: int = MAX_RECORD_BYTES,
     on_error: Callable[[DataError], None] | None = None,
     on_unread: Callable[[Mapping[str, int]], None] | None = None,
-    on_classes: Callable[[Mapping[str, tuple[str, ...]]], None] | None = None,
     needs_labels: bool = True,
     keeps_empty_rows: bool = False,
 ) -> Iterator[Row]:
@@ -71,8 +70,6 @@ def read_rows(
         on_error: receives the errors of single records if the others can still be read;
             without it, the first error is raised.
         on_unread: receives, at the end, the counts of contents that records cannot hold, by kind.
-        on_classes: receives, at the end, the classes of each field that the file states them for,
-            as Hugging Face's `ClassLabel` does, in the order of their indices.
         needs_labels: whether records that an annotation tool has no sound labels of are passed over
             or refused; without it, their texts are read.
         keeps_empty_rows: whether a row of a table without any value is a record too.
@@ -101,7 +98,7 @@ def read_rows(
     else:
         chosen = format_of(source.path, name, layout)
     rows = counter.rows(_without_disputed(_named(chosen, source), source), source)
-    return _told(rows, source, on_unread, on_classes)
+    return rows if on_unread is None else _told(rows, source, on_unread)
 
 
 def is_data_file(path: str | os.PathLike[str]) -> bool:
@@ -120,16 +117,10 @@ def is_data_file(path: str | os.PathLike[str]) -> bool:
 
 
 def _told(
-    rows: Iterator[Row],
-    source: Source,
-    on_unread: Callable[[Mapping[str, int]], None] | None,
-    on_classes: Callable[[Mapping[str, tuple[str, ...]]], None] | None,
+    rows: Iterator[Row], source: Source, on_unread: Callable[[Mapping[str, int]], None]
 ) -> Iterator[Row]:
     yield from rows
-    if on_unread is not None:
-        on_unread(source.unread)
-    if on_classes is not None:
-        on_classes(source.layout.renamed(source.class_names))
+    on_unread(source.unread)
 
 
 def _named(chosen: Format, source: Source) -> Iterator[Row]:

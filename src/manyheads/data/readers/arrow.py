@@ -40,7 +40,6 @@ def read_arrow(source: Source) -> Iterator[Row]:
         try:
             for table, known in _tables(arrow, path, source.limit):
                 columns = {**names, **known}
-                source.state_classes(columns)
                 for start in range(0, table.num_rows, _ROWS):
                     for fields in table.slice(start, _ROWS).to_pylist():
                         number += 1

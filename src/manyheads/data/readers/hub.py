@@ -37,7 +37,6 @@ def read_dataset(source: Source) -> Iterator[Row]:
         )
     split = _open(source.name, match["name"], match["config"], match["split"])
     names = class_names(split.features.to_dict()) if split.features else {}
-    source.state_classes(names)
     return _rows(source, iter(split), names)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from threading import Lock
 from typing import Any
 
@@ -68,8 +69,8 @@ def is_missing(value: object) -> bool:
     """Return whether a value stands for a missing one: None, NaN, NA or NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    # NaN is the one number that differs from itself.
-    return isinstance(value, float) and value != value
+    # NaN is the one number that differs from itself. numpy's own kinds of it are numbers too.
+    return isinstance(value, Real) and bool(value != value)
 
 
 def is_column(values: object) -> bool:
@@ -164,7 +165,6 @@ def read_memory(source: Source) -> Iterator[Row]:
 def _rows(source: Source) -> Iterator[Row]:
     records = _named[source.name]
     names = _class_names(records)
-    source.state_classes(names)
     for number, fields in enumerate(_items(records), 1):
         row = Row(source.name, number, "record", {})
         yield from source.attempt(row, _record, fields, names, row.where)

@@ -44,7 +44,6 @@ def _rows(
     try:
         with parquet.ParquetFile(source.path) as file:
             names = stored_names(file.schema_arrow.metadata)
-            source.state_classes(names)
             rows = _rows_at_once(source)
             texts = _text_columns(file.schema)
         with parquet.ParquetFile(source.path, read_dictionary=texts) as file:

@@ -212,9 +212,6 @@ class Source:
     """The encoding of lines that are not UTF-8, if a format is known to use one."""
     unread: Counter[str] = field(default_factory=Counter)
     """The counts of contents that the reader passed over, by kind."""
-    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """The classes of each column that the file states them for, in the order of their indices;
-    none where its parts differ."""
     needs_labels: bool = True
     """Whether records are passed over or refused for their labels; predictions need the texts."""
     keeps_empty_rows: bool = False
@@ -255,13 +252,6 @@ class Source:
         """Count content that is not read, such as `records whose answer is "ignore"`."""
         if count:
             self.unread[what] += count
-
-    def state_classes(self, names: Mapping[str, object]) -> None:
-        """Note the classes of columns; those inside objects are not noted."""
-        for column, known in names.items():
-            if isinstance(known, tuple):
-                same = self.class_names.get(column, known) == known
-                self.class_names[column] = known if same else ()
 
     def too_large(self, line: int) -> DataError:
         """Make the error for a record beyond the limit."""

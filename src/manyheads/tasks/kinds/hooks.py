@@ -62,13 +62,6 @@ class Discovery:
         """
         return self.starting
 
-    def takes_labels(self, names: Sequence[str]) -> bool:
-        """Return whether the class names that a data set states can be the labels of a task.
-
-        Default: yes, for a kind with the option `labels`.
-        """
-        return True
-
     def starting_rates(self, values: FieldValues) -> Rates:
         """Return the learning rates that suit such a task; a run uses the highest of its tasks."""
         return Rates()

@@ -44,10 +44,8 @@ from manyheads.tasks.labels import (
     Stretches,
     TagSet,
     WordSpan,
-    are_tags,
     borders_of,
     inside_words,
-    is_prefixed,
     tags_of,
     unlabelled_words,
 )
@@ -132,11 +130,6 @@ class Tagging(TagCalibration, TagChecks, Kind):
         tags = tags and (values.name in self.fields or len(values.distinct) > 1)
         empty = values.lists - values.filled
         return tags or bool(values.spans and values.spans + empty == values.records)
-
-    def takes_labels(self, names: Sequence[str]) -> bool:
-        """Return whether names are the tags of one scheme, or classes of words."""
-        bare = [name for name in names if name != OUTSIDE and not is_prefixed(name)]
-        return are_tags(names) if not bare else len(bare) == len(names)
 
     def starting_rates(self, values: FieldValues) -> Rates:
         """Return higher rates for few records: a CRF and a BiLSTM start from random weights."""
