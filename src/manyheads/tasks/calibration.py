@@ -57,17 +57,6 @@ class Calibration(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Plain(Calibration):
-    """Leaves the scores as they are, where no calibration makes them better."""
-
-    method: ClassVar[str] = "plain"
-
-    def parameters(self) -> dict[str, Any]:
-        """Return nothing: there are none."""
-        return {}
-
-
-@dataclass(frozen=True, slots=True)
 class Temperature(Calibration):
     """Divides the logits of classes that exclude each other (Guo et al., 2017)."""
 
@@ -145,7 +134,6 @@ class Isotonic(Curve):
 
 
 _METHODS: Mapping[str, tuple[type[Calibration], tuple[str, ...]]] = {
-    Plain.method: (Plain, ()),
     Temperature.method: (Temperature, ("temperature",)),
     Platt.method: (Platt, ("slope", "bias")),
     Isotonic.method: (Isotonic, ("log_odds", "shares")),
@@ -173,8 +161,6 @@ def read_calibration(stored: object, where: str) -> Calibration:
     kind, names = _METHODS[method]
     if set(values) != {"method", *names}:
         raise _refused(f"the fields {listing(values)}", listing(("method", *names)), where)
-    if kind is Plain:
-        return Plain()
     if kind is Temperature:
         [temperature] = _numbers([values["temperature"]], "temperature", where)
         if temperature < 1 / LARGEST:
@@ -473,10 +459,5 @@ def held_out_loss(
         if (~held).any():
             curve = fit(scores[~held], right[~held], labels[~held])
             found[held] = curve_shares(curve, scores[held], labels[held])
-    return log_loss(found, right)
-
-
-def log_loss(shares: Values, right: Bools) -> float:
-    """Return the mean log loss of N probabilities, at least one; bounded where they are certain."""
-    clipped = np.clip(shares, 1e-4, 1 - 1e-4)
+    clipped = np.clip(found, 1e-4, 1 - 1e-4)
     return float(-np.where(right, np.log(clipped), np.log1p(-clipped)).mean())
