@@ -31,8 +31,10 @@ FEWEST_RECORDS = 20
 """The least number of records, or of entities, for a calibration."""
 
 _EDGE = 1e-7
-_FARTHEST = 30.0
-"""The largest absolute log-odds of a logistic curve: beyond 36 a probability rounds to 1."""
+_FARTHEST = 16.0
+"""The largest absolute log-odds of a logistic curve: beyond 16.6 a probability of float32 is 1."""
+_FARTHEST_SHIFT = 30.0
+"""The largest absolute bias of a shift: from one end of the scores (`_EDGE`) to far beyond 0."""
 _END_SHARE = 0.9
 """The share, at the outermost score, of the probability of an error that its pool has."""
 _FEWEST_EACH = 5
@@ -305,7 +307,7 @@ def fit_shift(scores: Values, right: Bools) -> Platt:
         margin = scores + bias
         return float((np.logaddexp(0.0, margin) - target * margin).sum())
 
-    return Platt((1.0,), (golden_section(loss, -_FARTHEST, _FARTHEST),))
+    return Platt((1.0,), (golden_section(loss, -_FARTHEST_SHIFT, _FARTHEST_SHIFT),))
 
 
 def fit_platt_by_label(scores: Values, right: Bools) -> Platt:
