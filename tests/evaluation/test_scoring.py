@@ -320,25 +320,23 @@ def test_a_task_without_a_single_answer_is_not_calibrated_and_the_others_are() -
     assert fitted.keys() == {"intent", "topics"}
 
 
-@pytest.mark.parametrize(
-    ("answers", "slope", "is_plain"), [(22, 0.3, True), (30, 1.0, True), (400, 0.3, False)]
-)
-def test_plain_scores_are_kept_unless_calibration_improves_them(
-    answers: int, slope: float, is_plain: bool
-) -> None:
-    """By the answers that were left out of the fit. With fewer than 25, each fit has too few."""
+@pytest.mark.parametrize("answers", [22, 30, 400])
+def test_calibration_errors_are_reported_with_that_by_chance(answers: int) -> None:
+    """Few answers are calibrated all the same: their errors alone would decide by chance."""
     rng = np.random.default_rng(0)
     odds = rng.normal(1, 2, answers)
-    right = (rng.random(answers) < 1 / (1 + np.exp(-slope * odds))).astype(np.int64)
+    right = (rng.random(answers) < 1 / (1 + np.exp(-0.3 * odds))).astype(np.int64)
     pairs = zip(odds, right, strict=True)
     evidence: list[Evidence | None] = [Evidence(o[None], r[None], ("PER",)) for o, r in pairs]
     ner = TaskOutcomes(SPECS[2], rows=list(range(answers)), evidence=evidence)
     fitted = fit_calibrations(Outcomes({"ner": ner}, {}, answers), "here")["ner"]
-    assert fitted.is_plain is is_plain
-    assert (fitted.to_json()["scores"] == {"method": "plain"}) is is_plain
-    assert (fitted.error == fitted.error_before) is is_plain
+    assert fitted.to_json()["scores"]["method"] in {"platt", "isotonic"}
     assert 0 < fitted.error_by_chance < 1.5 / answers**0.5
-    assert f"({fitted.error_by_chance:.3f} by chance)" in fitted.in_words()
+    assert fitted.to_json()["ece_by_chance"] == fitted.error_by_chance
+    assert fitted.in_words() == (
+        f"calibration error {fitted.error_before:.3f} before, {fitted.error:.3f} after "
+        f"({fitted.error_by_chance:.3f} by chance)"
+    )
 
 
 class TagsByContext:

@@ -313,25 +313,6 @@ def test_a_model_of_an_earlier_version_is_reported_as_not_calibrated(
     assert report.confidence["classification"]["calibrated"] is True
 
 
-def test_plain_scores_that_no_calibration_improves_are_kept_with_thresholds(
-    model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    texts = ["where is john", "mary lives in paris"]
-    change_calibration(read_manifest(model), lambda _: {})
-    raw = [p["classification"].score for p in manyheads.load(model).predict(texts)]
-    tasks = {"classification": calibrated(scores={"method": "plain"})}
-    change_calibration(read_manifest(model), lambda _: {"tasks": tasks})
-    kept = [p["classification"].score for p in manyheads.load(model).predict(texts)]
-    assert kept == raw
-    assert "0.100 of plain scores, which no calibration improves" in (
-        (model / "README.md").read_text()
-    )
-    found = manyheads.thresholds(model, list(records(150, 2)), precision=0.6)
-    assert found.reached
-    assert main(["info", str(model)]) == 0
-    assert "plain, thresholds for 0.6" in capsys.readouterr().out
-
-
 def calibrated(**fields: Any) -> dict[str, Any]:
     """One task's entry in a manifest."""
     scores = {"method": "temperature", "temperature": 1.0}

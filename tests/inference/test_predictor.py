@@ -389,6 +389,18 @@ def test_texts_before_a_fault_of_their_source_are_answered(chunk: int, workers: 
     assert answered == [f"John {number}" for number in range(5)]
 
 
+@pytest.mark.parametrize("fault", [7, ["Mary", 7]])
+def test_a_list_with_an_invalid_text_is_refused_before_anything_is_computed(
+    fault: object,
+) -> None:
+    backend = WordBackend()
+    predictor = make_predictor(NER, backend=backend)
+    with pytest.raises(RequestError, match=r"^text 3001: 7 is of"):
+        predictor.predict([*["John lives here"] * 3000, fault])  # type: ignore[list-item]
+    assert backend.shapes == []
+    assert len(predictor.predict(text for text in ("John", "Mary"))) == 2  # type: ignore[arg-type]
+
+
 def test_huge_texts_make_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manyheads.inference.texts._CHUNK_CHARACTERS", 50)
     read: list[int] = []

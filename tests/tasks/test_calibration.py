@@ -100,6 +100,15 @@ def test_curves_do_not_decrease_and_are_never_certain(seed: int, count: int) -> 
         assert read_calibration(curve.to_json(), "model") == curve
 
 
+@pytest.mark.parametrize("slope", [1.0, 3.0])
+def test_a_multilabel_probability_is_not_certain_in_float32(slope: float) -> None:
+    logits = np.array([[17.5, -17.5]], np.float32)
+    calibration = Platt((slope, slope), (0.0, 0.0))
+    [[high, low]] = kind_of("multilabel").calibrated(logits, None, calibration)
+    assert 0 < low < 1e-6
+    assert 1 - 1e-6 < high < 1
+
+
 @pytest.mark.parametrize("count", [20, 60, 180])
 @pytest.mark.parametrize("mean", [-1.0, 0.0, 3.0, 10.0])
 def test_answers_that_are_all_right_keep_their_order(count: int, mean: float) -> None:

@@ -238,8 +238,8 @@ def test_a_new_label_that_is_spelt_like_another_is_said(
     with pytest.warns(UserWarning, match="'question', 'Question' of the task 'classification'"):
         both = extended(model, "classification", tmp_path / "new", new)
     assert both.result.examples == {"complaint": 4, "Question": 1}
-    new[0]["label"] = "qeustion"
-    with pytest.warns(UserWarning, match="label 'qeustion' .* is spelt like 'question'"):
+    new[0]["label"] = "quesiton"
+    with pytest.warns(UserWarning, match="label 'quesiton' .* is spelt like 'question'"):
         extended(model, "classification", tmp_path / "other", new)
 
 

@@ -22,7 +22,7 @@ def calibration_table(report: CalibrationReport) -> Section:
             )  # fmt: skip
     note = (
         "the mean distance of scores from the share that is right; after: on parts left out; by "
-        "chance: of perfect scores; plain: no method makes these scores better"
+        "chance: of perfect scores"
     )
     return Section(f"Calibrated {report.model}", table, note)
 

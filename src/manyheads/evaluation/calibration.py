@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
 from manyheads.evaluation.statistics import last_within_chance
-from manyheads.tasks import Calibration, Evidence, Judged, Plain, Scope, log_loss
+from manyheads.tasks import Calibration, Evidence, Judged, Scope
 from manyheads.tasks.metrics import calibration_error, error_by_chance
 from manyheads.tasks.scope import fit_scope
 
 FOLDS = 5
-_LEAST_GAIN = 1e-6
-"""The least gain in log loss for which scores are calibrated: more than rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +39,10 @@ class FittedTask:
 
     def in_words(self) -> str:
         """Return the errors in words."""
-        before = f"calibration error {self.error_before:.3f}"
-        after = "" if self.is_plain else f" before, {self.error:.3f} after"
-        return f"{before}{after} ({self.error_by_chance:.3f} by chance)"
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether plain scores are kept."""
-        return isinstance(self.calibration, Plain)
+        return (
+            f"calibration error {self.error_before:.3f} before, {self.error:.3f} after "
+            f"({self.error_by_chance:.3f} by chance)"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as the manifest has it."""
@@ -72,9 +66,7 @@ def folds_of(records: int) -> NDArray[np.int64]:
 def fit_calibrations(
     outcomes: Outcomes, source: str, leave_out: Sequence[int] = ()
 ) -> dict[str, FittedTask]:
-    """Fit each task's calibration, or keep its plain scores where no calibration improves them.
-
-    They are compared by their log loss on records that were left out of the fit.
+    """Fit each task's calibration.
 
     Args:
         outcomes: of labelled records, with evidence.
@@ -116,9 +108,6 @@ def _fit(
     if not len(plain.right):
         return None
     held = cross_fitted(task, evidence, own)
-    gain = log_loss(plain.scores, plain.right) - log_loss(held.scores, held.right)
-    if gain < _LEAST_GAIN:
-        calibration, held = Plain(), plain
     return FittedTask(
         calibration, len(evidence), len(plain.right), source,
         calibration_error(plain.scores, plain.right), calibration_error(held.scores, held.right),

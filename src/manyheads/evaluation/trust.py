@@ -65,8 +65,7 @@ class CalibrationReport:
     def __repr__(self) -> str:
         lines = [f"CalibrationReport({self.model!r})"]
         for name, task in self.tasks.items():
-            kept = "plain scores kept, " if task.is_plain else ""
-            lines.append(f"  {name}: {kept}{task.in_words()}, on {counted(task.answers, 'answer')}")
+            lines.append(f"  {name}: {task.in_words()}, on {counted(task.answers, 'answer')}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:

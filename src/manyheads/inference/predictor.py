@@ -34,7 +34,7 @@ from manyheads.inference.postprocessing import (
 )
 from manyheads.inference.preprocessing import BatchLimits, Chunk, Job, Preprocessor
 from manyheads.inference.processor import sample_outputs
-from manyheads.inference.texts import Text, WhenEmpty, check_texts
+from manyheads.inference.texts import Text, WhenEmpty, check_each, check_texts
 from manyheads.storage import Reading
 from manyheads.tasks import (
     EMBEDDING,
@@ -165,6 +165,10 @@ class Predictor:
             RequestError: a text is not a string or list of strings, or is refused as empty; or a
                 task is unknown or of scored pairs; or an option is impossible.
         """
+        check_texts(texts)
+        texts = list(texts)
+        # A list is answered as a whole or not at all, so it is not worth computing a part of it.
+        check_each(texts, self._preprocessor.pairs)
         return list(
             self.predict_stream(
                 texts, embed=embed, tasks=tasks, when_empty=when_empty, top_k=top_k,

@@ -80,6 +80,16 @@ def check_texts(texts: object) -> None:
         raise RequestError(f"the texts are a {kind}", expected="a list of texts", fix=fix)
 
 
+def check_each(texts: Iterable[Text], pairs: bool) -> None:
+    """Refuse texts one of which is invalid.
+
+    Raises:
+        RequestError: one is not a string or list of strings.
+    """
+    for number, text in enumerate(texts, start=1):
+        _checked(text, number, pairs)
+
+
 def _checked(text: Text, number: int, pairs: bool) -> CheckedText:
     """Check a text and, if it is a list of tokens, join them.
 

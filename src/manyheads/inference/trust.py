@@ -12,7 +12,7 @@ from safetensors import numpy as safetensors_numpy
 
 from manyheads.errors import ModelError, at, option, shorten
 from manyheads.storage import LAYOUT, Change, Manifest, add_files, not_tensors, sha256
-from manyheads.tasks import Plain, Scope, Scoring, TaskSpec, kind_of, read_thresholds
+from manyheads.tasks import Scope, Scoring, TaskSpec, kind_of, read_thresholds
 from manyheads.tasks.calibration import read_calibration
 from manyheads.tasks.scope import FEATURES
 
@@ -52,12 +52,11 @@ def read_scorings(
             raise _refused(f"a calibration of the task {shorten(name)}", where)
         scores = _objects(own, name, where).get("scores") or task.get("scores")
         calibration = read_calibration(scores, f"task {shorten(name)}")
-        is_plain = isinstance(calibration, Plain)
-        if not is_plain and not kind_of(known[name].kind).accepts(known[name], calibration):
+        if not kind_of(known[name].kind).accepts(known[name], calibration):
             raise _refused(f"{calibration.method} for the task {shorten(name)}", where)
         limits = task.get("thresholds")
         scorings[name] = Scoring(
-            None if is_plain else calibration,
+            calibration,
             None if limits is None else read_thresholds(limits, f"task {shorten(name)}"),
         )
     return scorings

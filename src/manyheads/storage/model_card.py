@@ -168,8 +168,6 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     lines = ["The scores of predictions are calibrated. Calibration error before and after:", ""]
     for name, fitted in tasks.items():
         error = f"{fitted['ece_before']:.3f} and {fitted['ece']:.3f}"
-        if fitted["scores"]["method"] == "plain":
-            error = f"{fitted['ece']:.3f} of plain scores, which no calibration improves"
         lines.append(f"- {_cell(name)}: {error}, on {_cell(fitted['source'])}")
         if limits := fitted.get("thresholds"):
             lines[-1] += f"; thresholds for a precision of {limits['precision']:g}"

@@ -7,7 +7,7 @@ sentences of its batch change the result.
 
 from __future__ import annotations
 
-from manyheads.tasks.calibration import Calibration, Plain, Platt, Temperature, log_loss
+from manyheads.tasks.calibration import Calibration, Platt, Temperature
 from manyheads.tasks.decisions import Decision, entity_decisions
 from manyheads.tasks.decoding import (
     Scored,
@@ -81,7 +81,6 @@ __all__ = [
     "LabelSet",
     "MultilabelResult",
     "Pair",
-    "Plain",
     "Platt",
     "Prediction",
     "Result",
@@ -114,7 +113,6 @@ __all__ = [
     "is_prefixed",
     "kind_of",
     "known_kinds",
-    "log_loss",
     "marginals",
     "raise_error",
     "read_thresholds",

@@ -31,8 +31,10 @@ FEWEST_RECORDS = 20
 """The least number of records, or of entities, for a calibration."""
 
 _EDGE = 1e-7
-_FARTHEST = 30.0
-"""The largest absolute log-odds of a logistic curve: beyond 36 a probability rounds to 1."""
+_FARTHEST = 16.0
+"""The largest absolute log-odds of a logistic curve: beyond 16.6 a probability of float32 is 1."""
+_FARTHEST_SHIFT = 30.0
+"""The largest absolute bias of a shift: from one end of the scores (`_EDGE`) to far beyond 0."""
 _END_SHARE = 0.9
 """The share, at the outermost score, of the probability of an error that its pool has."""
 _FEWEST_EACH = 5
@@ -54,17 +56,6 @@ class Calibration(ABC):
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as a JSON object."""
         return {"method": self.method, **self.parameters()}
-
-
-@dataclass(frozen=True, slots=True)
-class Plain(Calibration):
-    """Leaves the scores as they are, where no calibration makes them better."""
-
-    method: ClassVar[str] = "plain"
-
-    def parameters(self) -> dict[str, Any]:
-        """Return nothing: there are none."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +136,6 @@ class Isotonic(Curve):
 
 
 _METHODS: Mapping[str, tuple[type[Calibration], tuple[str, ...]]] = {
-    Plain.method: (Plain, ()),
     Temperature.method: (Temperature, ("temperature",)),
     Platt.method: (Platt, ("slope", "bias")),
     Isotonic.method: (Isotonic, ("log_odds", "shares")),
@@ -173,8 +163,6 @@ def read_calibration(stored: object, where: str) -> Calibration:
     kind, names = _METHODS[method]
     if set(values) != {"method", *names}:
         raise _refused(f"the fields {listing(values)}", listing(("method", *names)), where)
-    if kind is Plain:
-        return Plain()
     if kind is Temperature:
         [temperature] = _numbers([values["temperature"]], "temperature", where)
         if temperature < 1 / LARGEST:
@@ -319,7 +307,7 @@ def fit_shift(scores: Values, right: Bools) -> Platt:
         margin = scores + bias
         return float((np.logaddexp(0.0, margin) - target * margin).sum())
 
-    return Platt((1.0,), (golden_section(loss, -_FARTHEST, _FARTHEST),))
+    return Platt((1.0,), (golden_section(loss, -_FARTHEST_SHIFT, _FARTHEST_SHIFT),))
 
 
 def fit_platt_by_label(scores: Values, right: Bools) -> Platt:
@@ -473,10 +461,5 @@ def held_out_loss(
         if (~held).any():
             curve = fit(scores[~held], right[~held], labels[~held])
             found[held] = curve_shares(curve, scores[held], labels[held])
-    return log_loss(found, right)
-
-
-def log_loss(shares: Values, right: Bools) -> float:
-    """Return the mean log loss of N probabilities, at least one; bounded where they are certain."""
-    clipped = np.clip(shares, 1e-4, 1 - 1e-4)
+    clipped = np.clip(found, 1e-4, 1 - 1e-4)
     return float(-np.where(right, np.log(clipped), np.log1p(-clipped)).mean())

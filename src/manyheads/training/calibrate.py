@@ -188,10 +188,8 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
     fitted = fit_calibrations(outcomes, source, other or ())
     which = "" if model.folder.name == BEST else f" in {model.folder.name}"
     for name, task in fitted.items():
-        done = "Kept the plain scores of" if task.is_plain else "Calibrated"
-        better = ", which calibration does not improve," if task.is_plain else ""
         report(
-            f"{done} {name}{which}{better} on {counted(task.answers, 'answer')} of {source}: "
+            f"Calibrated {name}{which} on {counted(task.answers, 'answer')} of {source}: "
             f"{task.in_words()}."
         )
     tasks = {name: task.to_json() for name, task in fitted.items()}

@@ -246,14 +246,16 @@ def _compare_names(name: str, checks: Sequence[FileCheck], findings: Findings) -
             "case or white space",
             "Give one class one name.",
         )  # fmt: skip
-    frequent = (label for label, count in names.items() if count >= _TIMES)
+    # In plain tags, such as `Ncfsn` and `Ncmsn`, each letter has a meaning.
+    is_code = task is not None and task.scheme == "plain"
+    frequent = (label for label, count in names.items() if count >= _TIMES and not is_code)
     for label, other in spelt_like(names, frequent):
         if names[other] >= _TIMES * names[label]:
             findings.add(
                 "", Kind.ALIKE, where,
                 f"the label {label!r} of the task {name!r} occurs {counted(names[label], 'time')} "
                 f"and is spelt like {other!r}, which occurs {names[other]:,} times",
-                f"Is it {other!r}? Give one class one name.",
+                f"If it is {other!r}, give one class one name. It may be another class.",
             )  # fmt: skip
     if task is not None and kind_of(task.kind).exclusive and len(names) == 1:
         (only,) = names

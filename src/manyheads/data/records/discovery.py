@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from unicodedata import normalize
@@ -14,8 +15,12 @@ from manyheads.tasks import LabelSet, Pair, Span, WordSpan, kind_of, raise_error
 from manyheads.tasks.kinds import Label, RawRecord
 
 _MAX_FIELDS = 100
-_SHORTEST = 4
-"""The least number of characters of a label that can be a misspelt one."""
+_BREAKS = re.compile(r"[\W_]+")
+"""What separates the words of a label."""
+_SHORTEST_WORD = 5
+"""The least number of letters of a word in which an edit can be a slip: `on` and `in` are two."""
+_SHORTEST_WITHOUT_CASE = 6
+"""The same where nothing is in lower case: codes such as `VVFIN`, and scripts without case."""
 
 Paths = Iterable[str] | Mapping[str, Iterable[str]]
 """Files for all tasks, or a mapping from each file to its tasks (`Config.train_files`)."""
@@ -143,8 +148,8 @@ def alike(labels: Iterable[str]) -> list[list[str]]:
 def spelt_like(labels: Iterable[str], known: Iterable[str]) -> list[tuple[str, str]]:
     """Return the pairs of a label and a known one that are one edit apart, whatever their case.
 
-    An edit adds, removes or replaces a character, or swaps two neighbours. Edits of digits, and of
-    labels of fewer than four characters, do not count: they make other names.
+    An edit adds, removes or replaces a character, or swaps two neighbours. Edits of a word's first
+    letter, and of words that are short or have digits, do not count: they make other names.
     """
     places: dict[str, list[str]] = {}
     for other in dict.fromkeys(known):
@@ -155,7 +160,7 @@ def spelt_like(labels: Iterable[str], known: Iterable[str]) -> list[tuple[str, s
         for label in labels
         for shorter in _with_one_less(_folded(label))
         for other in places.get(shorter, ())
-        if _is_one_edit(_folded(label), _folded(other))
+        if _is_slip(label, other)
     )
     return sorted(set(pairs))
 
@@ -173,20 +178,28 @@ def _with_one_less(text: str) -> set[str]:
     return {text, *(text[:i] + text[i + 1 :] for i in range(len(text)))}
 
 
-def _is_one_edit(first: str, second: str) -> bool:
-    """Return whether two folded labels are one edit apart, not of a digit (see `spelt_like`)."""
-    if min(len(first), len(second)) < _SHORTEST:
-        return False
+def _is_slip(label: str, other: str) -> bool:
+    """Return whether two labels are one edit apart that makes no other name (see `spelt_like`)."""
+    first, second = _folded(label), _folded(other)
     pairs = enumerate(zip(first, second, strict=False))
     start = next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
-    one, other = first[start:], second[start:]
-    edited = ""
-    if one[1:] == other[1:]:
-        edited = one[:1] + other[:1]
-    elif one[1:] == other:
-        edited = one[:1]
-    elif one == other[1:]:
-        edited = other[:1]
-    elif one[:2] == other[1::-1] and one[2:] == other[2:]:
-        edited = one[:2]
-    return bool(edited) and not edited.isdigit()
+    before = _BREAKS.split(first[:start])[-1]
+    words = {before + _BREAKS.split(text[start:])[0] for text in (first, second)}
+    has_case = any(map(str.islower, label + other))
+    return (
+        _is_one_edit(first[start:], second[start:])
+        and bool(before)
+        # Equal ones are followed by other punctuation: `grade+` and `grade-` are two.
+        and len(words) == 2
+        and max(map(len, words)) >= (_SHORTEST_WORD if has_case else _SHORTEST_WITHOUT_CASE)
+        and not any(map(str.isdigit, "".join(words)))
+    )
+
+
+def _is_one_edit(one: str, other: str) -> bool:
+    """Return whether two texts are one edit at their beginning apart."""
+    return (
+        one[1:] in (other, other[1:])
+        or one == other[1:]
+        or (one[:2] == other[1::-1] and one[2:] == other[2:])
+    )

@@ -36,7 +36,7 @@ class ConfidenceMetrics(TypedDict):
     over all shares of answers."""
     answers: int
     calibrated: bool
-    """Whether the model's scores are calibrated, or no calibration improves them."""
+    """Whether the model's scores are calibrated."""
 
 
 def confidence_metrics(scores: Scores, right: Bools, *, calibrated: bool) -> ConfidenceMetrics:
