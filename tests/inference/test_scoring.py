@@ -141,7 +141,13 @@ def test_below_its_threshold_a_result_is_undecided() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("john lives", {"entities": [[0, 4, "PER"]], "cats": ["ask", "short"]}), ("\u200b", {})],
+    [
+        (
+            "john lives",
+            {"entities": [[0, 4, "PER"]], "cats": ["ask", "short"], "Comments": []},
+        ),
+        ("\u200b", {}),
+    ],
 )
 def test_suggestions_for_a_tool_are_made_without_thresholds(
     text: str, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
