@@ -510,6 +510,11 @@ def test_predictions_and_files_have_the_embedding_behind_a_chosen_prompt(
         model.predict(TEXTS, prompt="who is ")
     with pytest.raises(RequestError, match="expected a text of whole Unicode characters"):
         model.predict(TEXTS, embed=True, prompt="\ud800")
+    wrong: Any
+    for wrong in (5, b"a", ["a"]):
+        for field in ("prompt", "prompt_name"):
+            with pytest.raises(RequestError, match=rf"`{field}` is .*; expected a text of whole"):
+                model.encode(TEXTS, **{field: wrong})
 
 
 def test_a_stopped_run_is_only_continued_with_its_prompt(

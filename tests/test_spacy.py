@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import manyheads
 from manyheads.errors import RequestError
-from training_setup import config
+from training_setup import config, settings
 
 spacy = pytest.importorskip("spacy")
 
@@ -95,6 +96,27 @@ def test_a_pipeline_is_evaluated_on_entities_and_classes(model: manyheads.Traine
     scores = nlp.evaluate([*right, unknown, empty])
     assert (scores["ents_f"], scores["cats_micro_p"]) == (1.0, 1.0)
     assert scores["cats_micro_r"] == pytest.approx(2 / 3)
+
+
+def test_entities_of_documents_are_those_of_a_task_that_finds_entities(tmp_path: Path) -> None:
+    folder = settings(tmp_path)
+    for name in ("train_file", "valid_file"):
+        path = Path(folder[name])
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for record in records:
+            record["pos"] = ["NAME" if tag != "O" else "WORD" for tag in record["ner"]]
+        path.write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
+    pos = {"kind": "tagging", "field": "pos", "scheme": "plain"}
+    ner = {"kind": "tagging", "field": "ner"}
+    result = manyheads.train(
+        folder | {"tasks": {"pos": pos, "ner": ner}, "num_epochs": 8}, progress=False
+    )  # fmt: skip
+    predictions = result.predict(TEXTS[:2])
+    docs = list(pipeline(result).pipe(TEXTS[:2]))
+    for doc, prediction in zip(docs, predictions, strict=True):
+        found = [(ent.text, ent.label_) for ent in doc.ents]
+        assert found == [(e.text, e.label) for e in prediction["ner"].entities]
+    assert any(doc.ents for doc in docs)
 
 
 def test_labels_are_those_of_the_documents_without_loading_the_model(

@@ -60,7 +60,9 @@ def test_a_prompt_is_that_of_the_embedding(run: Run, predictor: FakePredictor) -
     assert run("predict", "--embed", "a b").status == 0
     assert predictor.prompt is None
     for option in ("--prompt-name", "--prompt"):
+        predictor.loaded.clear()
         result = run("predict", option, "query", "a b")
+        assert not predictor.loaded
         assert (result.status, result.err) == (
             2,
             f"error: {option} without --embed; expected the embedding, which alone reads a prompt. "

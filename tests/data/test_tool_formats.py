@@ -536,6 +536,43 @@ def test_roles_and_groups_are_joined_to_the_types_by_the_layout(tmp_path: Path, 
     assert {row["entities"][0]["label"] for row in read(path)} == {"city"}
 
 
+def test_the_number_0_is_a_role_or_group_too(tmp_path: Path) -> None:
+    path = tmp_path / "nlu.md"
+    path.write_text(
+        "## intent:fly\n"
+        '- [Oslo]{"entity": "city", "group": 0} [Rome]{"entity": "city", "role": 0}\n'
+    )
+    assert list(unread(path).values()) == [2]
+    (row,) = read_rows(path, layout=Layout(role_separator="_"))
+    assert [one["label"] for one in row.fields["entities"]] == ["city_0"] * 2
+
+
+@pytest.mark.parametrize("label", [None, ["a"], "", " "])
+def test_what_is_no_type_is_not_made_one_by_a_role(tmp_path: Path, label: Any) -> None:
+    path = tmp_path / "rasa.json"
+    city = {"start": 3, "end": 7, "entity": label, "role": "to"}
+    example = {"text": "to Oslo", "intent": "fly", "entities": [city]}
+    path.write_text(json.dumps({"rasa_nlu_data": {"common_examples": [example]}}))
+    (row,) = read_rows(path, layout=Layout(role_separator="_"))
+    assert row.fields["entities"][0]["label"] == label
+
+
+@pytest.mark.parametrize("name", ["nlu.md", "rasa.json"])
+@pytest.mark.parametrize("role", [["to"], 1.5, True])
+def test_roles_that_cannot_be_joined_are_refused(tmp_path: Path, name: str, role: Any) -> None:
+    path = tmp_path / name
+    city = {"entity": "city", "role": role}
+    example = {"text": "to Oslo", "intent": "fly", "entities": [{**city, "start": 3, "end": 7}]}
+    path.write_text(
+        f"## intent:fly\n- to [Oslo]{json.dumps(city)}\n"
+        if name == "nlu.md"
+        else json.dumps({"rasa_nlu_data": {"common_examples": [example]}})
+    )
+    with pytest.raises(DataError, match=r"the role of an entity is .*; expected a text or a whole"):
+        list(read_rows(path, layout=Layout(role_separator="_")))
+    assert list(unread(path).values()) == [1]
+
+
 def test_attributes_of_rasas_entities_that_are_not_known_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "nlu.md"
     path.write_text('## intent:fly\n- to [Oslo]{"entity": "city", "extractor": "x"}\n')

@@ -306,6 +306,26 @@ def test_only_the_embedding_reads_the_prompt() -> None:
     )
 
 
+def test_a_prompt_that_leaves_no_room_for_a_text_is_refused() -> None:
+    for reading in (Reading(), Reading(max_length=8)):
+        predictor = make_predictor(
+            CLASSES, max_length=12 if reading.max_length is None else 64, reading=reading
+        )  # fmt: skip
+        limit = reading.max_length or 12
+        assert predictor.prompt_of(prompt="is " * (limit - 3)) is not None
+        with pytest.raises(RequestError, match=f"the prompt has {limit} tokens, .* reads {limit},"):
+            predictor.prompt_of(prompt="is " * (limit - 2))
+    named = make_predictor(CLASSES, reading=Reading(max_length=8, prompts={"long": "is " * 6}))
+    with pytest.raises(RequestError, match="expected a shorter prompt"):
+        named.prompt_of("long")
+
+
+def test_the_tokens_of_the_prompt_are_counted() -> None:
+    predictor = make_predictor(CLASSES)
+    assert predictor.count_tokens(["it is", "it"]) == 4 + 3
+    assert predictor.with_prompt("who is ").count_tokens(["it is", "it"]) == 6 + 5
+
+
 def _batch(text: str) -> Batch:
     from manyheads.text import pad_batch
 

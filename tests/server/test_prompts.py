@@ -104,6 +104,10 @@ def test_the_client_chooses_prompts(client: httpx.Client, model: Path) -> None:
             asking.encode(TEXTS, prompt_name="passages")
         with pytest.raises(RequestError, match=r"prompt is '\\ud800'; expected a text of"):
             asking.encode(TEXTS, prompt="\ud800")
+        wrong: Any
+        for wrong in (5, b"a", ["a"]):
+            with pytest.raises(RequestError, match=r"prompt_name is .*; expected a text of"):
+                asking.encode(TEXTS, prompt_name=wrong)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +131,29 @@ def test_a_prompt_that_cannot_be_read_is_refused(
         assert refused.status_code == 422
         assert refused.json()["error"]["param"] == param
         assert message in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"prompt_name": "pasage"}, "unknown_prompt"),
+        ({"prompt": "a " * 500}, "invalid_prompt"),
+        ({"prompt_name": "query", "prompt": "a"}, "two_prompts"),
+    ],
+)
+def test_each_fault_of_a_prompt_has_a_code_of_its_own(
+    client: httpx.Client, body: dict[str, Any], code: str
+) -> None:
+    refused = client.post("/embed", json={"inputs": "a", **body})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, code)
+
+
+def test_usage_counts_the_tokens_of_the_prompt(client: httpx.Client) -> None:
+    counts = [
+        client.post("/v1/embeddings", json={"input": TEXTS, **choice}).json()["usage"]
+        for choice in ({"prompt": ""}, {"prompt": "will "})
+    ]
+    assert counts[1]["prompt_tokens"] == counts[0]["prompt_tokens"] + len(TEXTS)
 
 
 def test_a_prompt_that_no_embedding_reads_is_refused(client: httpx.Client) -> None:

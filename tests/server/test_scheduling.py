@@ -130,6 +130,19 @@ def test_a_batch_stays_within_the_budget_and_has_texts_of_similar_length() -> No
         assert sizes == [[20] * 5, [200], [200], [20]]
 
 
+def test_a_prompt_takes_its_part_of_the_budget() -> None:
+    model = Model()
+    with scheduling(model, budget=40) as scheduler:
+        asked = occupy(scheduler, model, "first")
+        for prompt in ("x" * 40, None):
+            asked += submit(
+                scheduler, ["text"] * 6, embed=True, deadline=later(), prompt=prompt
+            )  # fmt: skip
+        model.gate.set()
+        finish(asked)
+        assert [len(batch) for batch, _ in model.batches[1:]] == [3, 3, 6]
+
+
 def test_texts_that_ask_for_different_things_are_not_computed_together() -> None:
     model = Model()
     with scheduling(model) as scheduler:

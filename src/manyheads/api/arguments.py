@@ -95,19 +95,35 @@ def chosen_prompt(
     Raises:
         RequestError: a prompt is chosen without an embedding, or is none that it can read.
     """
-    given = {option("--prompt-name"): name, option("--prompt"): prompt}
-    if unused := listing(one for one, value in given.items() if value is not None):
-        if not embed:
-            raise RequestError(
-                f"{unused} without {option('--embed')}",
-                expected="the embedding, which alone reads a prompt",
-                fix=f"Add {option('--embed')}, or leave out {unused}.",
-            )
-        if prompt is not None and not is_encodable(prompt):
-            raise RequestError(
-                f"the prompt is {shorten(prompt)}", expected="a text of whole Unicode characters"
-            )
+    check_prompt(embed, name, prompt)
     return predictor.prompt_of(name, prompt)
+
+
+def check_prompt(embed: bool, name: str | None, prompt: str | None) -> None:
+    """Check a chosen prompt as far as that needs no model.
+
+    Args:
+        embed: whether there is an embedding; nothing else reads a prompt.
+        name: that of one of the encoder's prompts.
+        prompt: the prompt itself.
+
+    Raises:
+        RequestError: a prompt is chosen without an embedding, or is no text.
+    """
+    given = {option("--prompt-name"): name, option("--prompt"): prompt}
+    chosen = {one: value for one, value in given.items() if value is not None}
+    if chosen and not embed:
+        unused = listing(chosen)
+        raise RequestError(
+            f"{unused} without {option('--embed')}",
+            expected="the embedding, which alone reads a prompt",
+            fix=f"Add {option('--embed')}, or leave out {unused}.",
+        )
+    for one, value in chosen.items():
+        if not isinstance(value, str) or not is_encodable(value):
+            raise RequestError(
+                f"{one} is {shorten(value)}", expected="a text of whole Unicode characters"
+            )
 
 
 def as_config(

@@ -37,9 +37,9 @@ except ImportError as error:
 class ManyheadsComponent:
     """Predicts for documents in batches.
 
-    Entities of the first tagging task become `doc.ents`, those of every task `doc.spans[TASK]`,
-    each widened to spaCy's tokens. Chosen classes become `doc.cats`, by label, or with several
-    such tasks by `TASK:LABEL`. The embedding becomes `doc.vector`.
+    Entities of the first task that finds entities become `doc.ents`, the spans of every tagging
+    task `doc.spans[TASK]`, each widened to spaCy's tokens. Chosen classes become `doc.cats`, by
+    label, or with several such tasks by `TASK:LABEL`. The embedding becomes `doc.vector`.
 
     Args:
         model: the path of a model; loaded with the first document.
@@ -66,7 +66,7 @@ class ManyheadsComponent:
         while some := list(islice(docs, batch_size)):
             found = self.model.predict([doc.text for doc in some], embed=True)
             for doc, prediction in zip(some, found, strict=True):
-                _annotate(doc, prediction)
+                _annotate(doc, prediction, self.model.specs)
                 yield doc
 
     @property
@@ -86,7 +86,7 @@ class ManyheadsComponent:
         """Score documents, for `nlp.evaluate`.
 
         Entities as spaCy's own components do (`ents_p`, `ents_r`, `ents_f`), those of the first
-        tagging task. Classes as `cats_micro_f`, `cats_macro_f` and the like; a label that a
+        task that finds some. Classes as `cats_micro_f`, `cats_macro_f` and the like; a label that a
         document's annotation leaves out beside others of its task is taken for a wrong one.
         """
         given, specs = list(examples), self.model.specs
@@ -163,7 +163,7 @@ def _class_scores(examples: Sequence[Any], tasks: Mapping[str, Sequence[str]]) -
     return {**scores, "cats_score": scores["cats_macro_f"], "cats_score_desc": "macro F"}
 
 
-def _annotate(doc: Any, prediction: Prediction) -> None:
+def _annotate(doc: Any, prediction: Prediction, specs: Sequence[TaskSpec]) -> None:
     classes: dict[str, Sequence[ClassResult]] = {}
     tagged: dict[str, TaggingResult] = {}
     for task, result in prediction.results.items():
@@ -177,13 +177,14 @@ def _annotate(doc: Any, prediction: Prediction) -> None:
         for one in labels:
             if one.label is not None:
                 doc.cats[_class_key(task, one.label, len(classes))] = one.score
-    for number, (task, found) in enumerate(tagged.items()):
+    entities = next((s.name for s in specs if s.name in tagged and _entity_types(s)), None)
+    for task, found in tagged.items():
         spans = [
             doc.char_span(e.start, e.end, label=e.label, alignment_mode="expand")
             for e in found.entities
         ]
         doc.spans[task] = spans
-        if number == 0:
+        if task == entities:
             doc.ents = _util.filter_spans(spans)
     if prediction.embedding is not None:
         doc.vector = prediction.embedding

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manyheads.api.arguments import chosen_prompt
+from manyheads.api.arguments import check_prompt
 from manyheads.api.prediction_job import Form, PredictionJob, answer_file, check_output, form_of
 from manyheads.api.ray_prediction import predict_with_ray, refuse_ray_options
 from manyheads.api.texts import EmptyTexts, GivenText, argument_texts, is_person, stdin_texts
@@ -198,12 +198,13 @@ def predict(
     output = None if to is None else Path(to)
     form = form_named or form_of(None, output)
     check_output(form, file, output, resume, scoring)
+    check_prompt(embed, prompt_name, prompt)
     texts = argument_texts(given, when_empty)
     doubtful = not model and given == arguments and bool(given) and _is_word(given[0])
     predictor = _load(name, compute.runtime, given, doubtful)
     job = PredictionJob(
         predictor, form, embed, task_names(tasks), when_empty, scoring,
-        prompt=chosen_prompt(predictor, embed, prompt_name, prompt),
+        prompt=predictor.prompt_of(prompt_name, prompt),
     )  # fmt: skip
     job.check_tasks()
     if given:

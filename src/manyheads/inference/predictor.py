@@ -229,8 +229,9 @@ class Predictor:
         return self.scope is not None and bool(self._chosen(tasks))
 
     def count_tokens(self, texts: Sequence[str]) -> int:
-        """Return the number of tokens of all texts, special tokens included."""
-        return sum(len(encoding.ids) for encoding in self.tokenizer.encode_batch(texts))
+        """Return the number of tokens of all texts, the prompt and special tokens included."""
+        prompted = [self._preprocessor.prompt + text for text in texts]
+        return sum(len(encoding.ids) for encoding in self.tokenizer.encode_batch(prompted))
 
     def on_calling_thread(self) -> Predictor:
         """Return a predictor of the same model that computes one batch at a time, on the thread
@@ -245,8 +246,8 @@ class Predictor:
             prompt: the prompt itself, in place of one of the encoder's.
 
         Raises:
-            RequestError: both are given, the encoder has no such prompt, or it leaves prompts out
-                of the pooling.
+            RequestError: both are given, the encoder has no such prompt, it leaves prompts out of
+                the pooling, or it reads nothing behind one of that length.
         """
         if name is None and prompt is None:
             return None
@@ -270,7 +271,16 @@ class Predictor:
                 "the encoder leaves prompts out of the pooling, which is not supported",
                 fix="Embed without a prompt, or use SentenceTransformer.",
             )
-        return None if text == self.reading.prompt else text
+        if text == self.reading.prompt:
+            return None
+        limit = self._preprocessor.embedding_length
+        if text and (tokens := self.with_prompt(text).count_tokens([""])) >= limit:
+            raise RequestError(
+                f"the prompt has {tokens:,} tokens, special ones included, and the embedding reads "
+                f"{limit:,}, so that no text would be read",
+                expected="a shorter prompt",
+            )
+        return text
 
     def with_prompt(self, prompt: str | None) -> Predictor:
         """Return a predictor of the same model whose embedding reads this before each text; with

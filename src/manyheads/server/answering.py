@@ -106,7 +106,10 @@ class Service:
         try:
             return model.predictor.prompt_of(name, prompt)
         except RequestError as error:
-            raise Problem(422, str(error), param=param, code="unknown_prompt") from None
+            code = "unknown_prompt"
+            if prompt is not None:
+                code = "invalid_prompt" if name is None else "two_prompts"
+            raise Problem(422, str(error), param=param, code=code) from None
 
     async def answer(
         self,

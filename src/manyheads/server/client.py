@@ -341,7 +341,7 @@ def _prompt(name: str | None, prompt: str | None) -> dict[str, str]:
     given = {"prompt_name": name, "prompt": prompt}
     stated = {field: value for field, value in given.items() if value is not None}
     for field, value in stated.items():
-        if not is_encodable(value):
+        if not isinstance(value, str) or not is_encodable(value):
             raise RequestError(
                 f"{field} is {shorten(value)}", expected="a text of whole Unicode characters"
             )

@@ -172,7 +172,8 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     answers = await service.answer(request, model, texts, "input", wanted, is_list=is_list)
     predictions = only_with_words(answers, "input", is_list=is_list)
     vectors = _vectors(predictions, body.dimensions, normalize=body.dimensions is not None)
-    tokens = await run_in_threadpool(model.predictor.count_tokens, texts)
+    prompted = model.predictor.with_prompt(wanted.prompt)
+    tokens = await run_in_threadpool(prompted.count_tokens, texts)
     return _json({
         "object": "list",
         "data": [

@@ -116,7 +116,7 @@ class Answer:
     text: Text
     wanted: Wanted
     tokens: int
-    """Estimated from the characters."""
+    """Estimated from the characters of the text and its prompt."""
     deadline: float
     request: _Request
     outcome: Prediction | BaseException | None = None
@@ -219,7 +219,10 @@ class Scheduler:
             QueueFull: too many texts are queued, or the scheduler is closed.
         """
         request = _Request(len(texts), done, self._tracing.context())
-        answers = [Answer(text, wanted, _estimate(text), deadline, request) for text in texts]
+        behind = len(wanted.prompt or "") // CHARACTERS_PER_TOKEN
+        answers = [
+            Answer(text, wanted, behind + _estimate(text), deadline, request) for text in texts
+        ]
         with self._changed:
             try:
                 self.check_room()

@@ -17,20 +17,32 @@ def entity(start: int, end: int, label: str) -> dict[str, Any]:
     return {"start": start, "end": end, "label": label}
 
 
-def entity_type(label: Any, values: Mapping[str, Any], source: Source) -> Any:
+def entity_type(label: Any, values: Mapping[str, Any], source: Source, where: str) -> Any:
     """Return an entity's type, joined with its role and group if the layout says how.
 
-    Otherwise these are counted as unread.
+    Otherwise these are counted as unread. What is no type stays as it is.
 
     Args:
         label: the type.
         values: the entity's attributes.
         source: the file.
+        where: the entity's place.
+
+    Raises:
+        DataError: a role or group that is to be joined is neither a text nor a whole number.
     """
-    more = [values[key] for key in ("role", "group") if values.get(key)]
+    more = {key: values[key] for key in ("role", "group") if values.get(key) not in (None, "")}
     separator = source.layout.role_separator
     if more and separator is not None:
-        return separator.join(map(str, [label, *more]))
+        for key, value in more.items():
+            if type(value) not in (str, int):
+                raise DataError(
+                    f"the {key} of an entity is {shorten(value)}",
+                    where=where,
+                    expected="a text or a whole number",
+                )
+        is_type = isinstance(label, str) and label.strip()
+        return separator.join(map(str, [label, *more.values()])) if is_type else label
     if more:
         joined = option("--role-separator _", '`layout=Layout(role_separator="_")`')
         source.pass_over(f"roles and groups of entities, which {joined} joins to their types")
@@ -89,7 +101,7 @@ def from_example(
                 convert = from_utf16(value["text"])
                 spans = [(convert(begin), convert(stop), label) for begin, stop, label in spans]
             fields["entities"] = [
-                entity(begin, stop, entity_type(label, given, source))
+                entity(begin, stop, entity_type(label, given, source, where))
                 for (begin, stop, label), given in zip(spans, entities, strict=True)
             ]
         return fields

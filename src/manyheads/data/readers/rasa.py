@@ -21,7 +21,8 @@ def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str
     joins them, and are counted as unread otherwise, as a value other than its text is.
 
     Raises:
-        DataError: the text in braces is not JSON with an `entity`, or there are several entities.
+        DataError: the text in braces is not JSON with an `entity`, there are several entities, or
+            a role or group cannot be joined.
     """
     pieces: list[tuple[str, str | None]] = []
     position = 0
@@ -29,7 +30,8 @@ def rasa_example(text: str, intent: str, source: Source, where: str) -> dict[str
         words, name, attributes = match.groups()
         if attributes is not None:
             values = _attributes(attributes, where)
-            name, value = entity_type(values["entity"], values, source), values.get("value")
+            name = entity_type(values["entity"], values, source, where)
+            value = values.get("value")
             other = values.keys() - {"entity", "value", "role", "group"}
             source.pass_over("other attributes of entities", bool(other))
         else:
