@@ -654,6 +654,8 @@ def test_nulls_in_lists_of_rasa_are_left_out(tmp_path: Path, null: str) -> None:
          "nlu.yml:5: the key 'text' twice"),
         ("nlu:\n- intent: a\n  examples:\n  - example: x\n",
          "nlu.yml:4: keys example; expected an example with `text`"),
+        ("nlu:\n- intent: a\n  examples:\n  - text: ~\n",
+         "nlu.yml:4: an example whose `text` has no value"),
         ("nlu:\n- intent: a\n  examples:\n  - [Oslo]\n", "nlu.yml:4: a sequence; expected an exam"),
         ("nlu:\n- intent: a\n  examples:\n    x: y\n", "nlu.yml:4: a mapping; expected lines that"),
         ("nlu:\n- intent: [a]\n  examples: |\n    - x\n",

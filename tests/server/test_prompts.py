@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose encoder has two prompts, the first by default."""
     folder = tmp_path_factory.mktemp("prompts")
     encoder = Path(shutil.copytree(encoder_folder(), folder / "encoder"))
-    settings = {"prompts": PROMPTS, "default_prompt_name": "query"}
+    settings = {"prompts": {**PROMPTS, "long": "a " * 500}, "default_prompt_name": "query"}
     (encoder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     result, _ = run(folder, model_name=str(encoder))
     return result.best
@@ -138,6 +138,7 @@ def test_a_prompt_that_cannot_be_read_is_refused(
     [
         ({"prompt_name": "pasage"}, "unknown_prompt"),
         ({"prompt": "a " * 500}, "invalid_prompt"),
+        ({"prompt_name": "long"}, "invalid_prompt"),
         ({"prompt_name": "query", "prompt": "a"}, "two_prompts"),
     ],
 )

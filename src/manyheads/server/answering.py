@@ -106,9 +106,12 @@ class Service:
         try:
             return model.predictor.prompt_of(name, prompt)
         except RequestError as error:
-            code = "unknown_prompt"
-            if prompt is not None:
-                code = "invalid_prompt" if name is None else "two_prompts"
+            if name is not None and prompt is not None:
+                code = "two_prompts"
+            elif prompt is None and name not in model.predictor.reading.prompts:
+                code = "unknown_prompt"
+            else:
+                code = "invalid_prompt"
             raise Problem(422, str(error), param=param, code=code) from None
 
     async def answer(

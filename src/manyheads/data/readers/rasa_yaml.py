@@ -117,6 +117,8 @@ def _item(node: Any, source: Source) -> tuple[int, str]:
         if "text" not in values:
             raise _unexpected(node, source, f"keys {listing(values)}", "an example with `text`")
         node = values["text"]
+        if node.tag == _NULL:
+            raise _unexpected(node, source, "an example whose `text` has no value", "a text")
     return node.start_mark.line + 1, _scalar(node, source, "an example").strip()
 
 
