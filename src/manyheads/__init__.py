@@ -26,6 +26,7 @@ compare     compare joint training with training each task alone
 add_head    add a task to a trained model
 add_label   add classes or entity types to a trained task
 distill     train a smaller or better model on the answers of trained ones
+refit       train once more, on the validation records too
 push        push a model to the Hugging Face hub
 serve       serve models over HTTP
 load_config read a configuration
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         load,
         predict,
         push,
+        refit,
         report,
         select,
         suspects,
@@ -102,6 +104,7 @@ __all__ = [
     "load_config",
     "predict",
     "push",
+    "refit",
     "report",
     "select",
     "serve",

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from manyheads.api.model import ExtendedModel, Model, TrainedModel
     from manyheads.api.models import export, info, load, predict, push
     from manyheads.api.scoring import calibrate, evaluate, report, thresholds
-    from manyheads.api.training import add_head, add_label, compare, demo, distill, train
+    from manyheads.api.training import (
+        add_head,
+        add_label,
+        compare,
+        demo,
+        distill,
+        refit,
+        train,
+    )
 
 __all__ = [
     "Description",
@@ -36,6 +44,7 @@ __all__ = [
     "load",
     "predict",
     "push",
+    "refit",
     "report",
     "select",
     "suspects",
@@ -81,6 +90,7 @@ __getattr__ = loader(
             "compare",
             "demo",
             "distill",
+            "refit",
             "train",
         ),
     },

@@ -32,7 +32,8 @@ class Description:
     tasks: tuple[TaskSpec, ...]
     encoder: Mapping[str, Any]
     metrics: Mapping[str, Any]
-    """Metrics on the validation data, as `evaluate --json` writes them; empty for a checkpoint."""
+    """Metrics on the validation data, as `evaluate --json` writes them; empty for a checkpoint. A
+    model that learned from all records has those of the model before (`before_refit`)."""
     versions: Mapping[str, str]
     files: Mapping[str, int]
     """Sizes in bytes."""
@@ -48,20 +49,30 @@ class Description:
         for spec in self.tasks:
             labels = listing(spec.labels, _LABELS_SHOWN)
             lines.append(f"  {spec.name}: {spec.kind}{f' ({labels})' if labels else ''}")
+        of = " of the model before, which did not learn from all records" * self.is_refitted
         for task, name, value in self.metric_rows():
-            lines.append(f"  {task} {name}: {value:.4f}")
+            lines.append(f"  {task} {name}: {value:.4f}{of}")
         return "\n".join(lines)
 
+    @property
+    def is_refitted(self) -> bool:
+        """Whether the model learned from all records, and its metrics are those of another one."""
+        return "before_refit" in self.metrics
+
     def metric_rows(self) -> list[tuple[str, str, float]]:
-        """Return (task, metric, value) of each number among the metrics."""
-        tasks = self.metrics.get("tasks")
+        """Return (task, metric, value) of each number among the metrics.
+
+        Of a refitted model they are those of the model before.
+        """
+        metrics = self.metrics.get("before_refit", self.metrics)
+        tasks = metrics.get("tasks")
         rows = [
             (task, name, value)
             for task, values in (tasks.items() if isinstance(tasks, Mapping) else ())
             if isinstance(values, Mapping)
             for name, value in numbers(values).items()
         ]
-        frame = self.metrics.get("frame_accuracy")
+        frame = metrics.get("frame_accuracy")
         return [*rows, *([("all", "frame_accuracy", frame)] if isinstance(frame, float) else [])]
 
     def verify(self) -> None:

@@ -13,7 +13,14 @@ from manyheads.api.frames import is_frame, texts_of, with_predictions
 from manyheads.api.predictions import Predictions
 from manyheads.config import BATCH_TOKENS, kept_threads
 from manyheads.data.readers import Layout, have_fields, is_column
-from manyheads.errors import RequestError, listing, nearest, refuse_one_name, shorten
+from manyheads.errors import (
+    RequestError,
+    counted,
+    listing,
+    nearest,
+    refuse_one_name,
+    shorten,
+)
 from manyheads.inference import (
     LoadedModel,
     Predictor,
@@ -518,8 +525,8 @@ class TrainedModel(Model):
         return self.result.best_epoch
 
     @property
-    def best_score(self) -> float:
-        """Its score, the best of all epochs."""
+    def best_score(self) -> float | None:
+        """Its score; None for a model that learned from all records (`refit`)."""
         return self.result.best_score
 
     @property
@@ -529,15 +536,14 @@ class TrainedModel(Model):
 
     @property
     def history(self) -> Sequence[Mapping[str, Any]]:
-        """One entry an epoch: losses, metrics and score."""
+        """One entry an epoch: losses, metrics and score (see `TrainResult`)."""
         return self.result.history
 
     def __repr__(self) -> str:
-        epochs = len(self.history)
-        return (
-            f"{super().__repr__()}\n  trained: {epochs} epoch{'s' if epochs != 1 else ''}, "
-            f"best {self.best_epoch}, score {self.best_score:.4f}"
-        )
+        trained = f"{super().__repr__()}\n  trained: {counted(len(self.history), 'epoch')}"
+        if self.best_score is None:
+            return f"{trained} on all records"
+        return f"{trained}, best {self.best_epoch}, score {self.best_score:.4f}"
 
 
 class ExtendedModel(Model):

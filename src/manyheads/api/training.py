@@ -1,4 +1,5 @@
-"""The verbs that train: `train`, `demo`, `add_head`, `add_label`, `distill` and `compare`."""
+"""The verbs that train: `train`, `demo`, `add_head`, `add_label`, `distill`, `refit`
+and `compare`."""
 
 from __future__ import annotations
 
@@ -218,6 +219,45 @@ def distill(
         chosen = {**with_layout(settings, layout), **files, "save_dir": os.fspath(save_dir)}
         config = distill_config(sources, path, chosen, resume=resume)
         return run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
+
+
+def refit(
+    model: StrPath = "saved_model",
+    *,
+    save_dir: StrPath = "refitted",
+    device: str | None = None,
+    threads: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    reporter: Reporter | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> TrainedModel:
+    """Train once more, on all labelled records of a run; the command is `manyheads refit`.
+
+    The records that the run was validated on are learned from too. Settings and the number of
+    epochs are those that the run chose, and the calibration is that of its best model. No record is
+    left to score the new model on: the scores of the run tell what to expect.
+
+    Args:
+        model: the folder of a finished run, or of its best model; it is not changed.
+        save_dir: folder of the new run.
+        device, threads: see `train`; default: those of the run before.
+        resume: continue the run in `save_dir`.
+        overwrite: replace the run in `save_dir`.
+        progress: whether progress is shown: a bar on a terminal, lines elsewhere.
+        reporter, on_step, on_epoch: see `train`; the entries of epochs have losses, and no score.
+
+    Raises:
+        ManyheadsError: the model is not that of a run, its data are not all there, or the folder is
+            invalid.
+    """
+    from manyheads.training import refit_config
+
+    settings = {"save_dir": os.fspath(save_dir), "device": device, "threads": threads}
+    config = refit_config(model, settings, resume=resume)
+    return run(config, resume, overwrite, progress, reporter, on_step, on_epoch)
 
 
 def add_label(

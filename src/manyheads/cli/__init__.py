@@ -22,8 +22,8 @@ from manyheads.errors import RequestError, listing, nearest
 from manyheads.version import __version__
 
 COMMANDS = (
-    "train", "init", "demo", "add-head", "add-label", "distill", "evaluate", "report", "calibrate",
-    "thresholds", "compare", "predict", "export", "push", "serve", "data", "info",
+    "train", "init", "demo", "add-head", "add-label", "distill", "refit", "evaluate", "report",
+    "calibrate", "thresholds", "compare", "predict", "export", "push", "serve", "data", "info",
 )  # fmt: skip
 """The commands in the order of the help; each is the module of its name, hyphens as underscores."""
 

@@ -15,6 +15,12 @@ from manyheads.tasks import kind_of
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+_REFITTED = (
+    "These are the metrics of the model before. This one has learned from all labelled records, "
+    "those included that the other was scored on."
+)
+
+
 @app.command()
 def info(
     model: TrainedModel = DEFAULT_MODEL,
@@ -40,7 +46,7 @@ def _show(description: Description) -> None:
     tables = [
         (f"{description.path} ({description.kind})", _tasks(description), "\n".join(labels)),
         ("Encoder", _encoder(description), ""),
-        ("Metrics", _metrics(description), ""),
+        ("Metrics", _metrics(description), _REFITTED if description.is_refitted else ""),
         ("Calibration of scores", _calibration(description), _scope(description)),
         ("Made with", _versions(description), ""),
         ("Files", _files(description), ""),

@@ -282,7 +282,9 @@ def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 
 FLAT_FIELDS = {
-    name: info for name, info in Config.model_fields.items() if name not in ("tasks", "files")
+    name: info
+    for name, info in Config.model_fields.items()
+    if name not in ("tasks", "files") and not setting_of(Config, name).internal
 }
 """The fields with an option; tasks are set by dotted keys, and files are arguments."""
 

@@ -103,7 +103,12 @@ def run_training(config: Config, title: str, *, resume: bool, overwrite: bool) -
 def _print_result(result: TrainResult) -> None:
     from manyheads.display.tables import printable
 
-    print(f"Best model: epoch {result.best_epoch}, score {result.best_score:.4f}, {result.best}")
+    if result.best_score is None:
+        print(f"Model: {result.best}")
+    else:
+        print(
+            f"Best model: epoch {result.best_epoch}, score {result.best_score:.4f}, {result.best}"
+        )
     for task, folder in result.best_of.items():
         print(f"Best model for {task}: {folder}")
     if result.summary:
@@ -111,16 +116,29 @@ def _print_result(result: TrainResult) -> None:
         print(f"\nOn the {counted(records, 'validation record')}:")
         for sentence in result.summary:
             print(f"  {printable(sentence)}")
+    if result.best_epoch:
         print("\nNext:")
-        for command, purpose in next_steps(result.save_dir):
+        for command, purpose in next_steps(result.save_dir, scored=result.best_score is not None):
             print(f"  {command:<48}  {purpose}")
 
 
-def next_steps(save_dir: Path) -> list[tuple[str, str]]:
-    """Return the commands that follow training, each with its purpose."""
+def next_steps(save_dir: Path, *, scored: bool = True) -> list[tuple[str, str]]:
+    """Return the commands that follow training, each with its purpose.
+
+    Args:
+        save_dir: the folder of the run.
+        scored: whether validation records were left to score the model on.
+    """
     model = shlex.quote(str(save_dir))
+    predict = (
+        f'manyheads predict {model} "your own text"', "answers for texts, files or your input"
+    )  # fmt: skip
+    serve = f"manyheads serve {model}", "the same over HTTP, with a page to try it"
+    if not scored:
+        return [predict, serve]
     return [
-        (f'manyheads predict {model} "your own text"', "answers for texts, files or your input"),
+        predict,
         (f"manyheads report {model}", "every error, and what to work on first, as a page"),
-        (f"manyheads serve {model}", "the same over HTTP, with a page to try it"),
+        serve,
+        (f"manyheads refit {model}", "once more, on the validation records too"),
     ]

@@ -60,6 +60,8 @@ def _problems(config: Config, *, stored: bool) -> Iterator[str]:
 
 CACHE = ("cache_activations", "cache_memory")
 HOLD_OUT = ("hold_out", "hold_out_seed")
+COMMON_FILES = ("train_file", "valid_file", "files", *HOLD_OUT)
+CHOICE = ("early_stopping", "keep_best_per_task", "best_metric", "best_weights")
 BY_SIZE = ("temperature", "annealed")
 SEVERAL_A_STEP = ("together", "joint")
 
@@ -294,6 +296,22 @@ CHECKS: tuple[Check[Config], ...] = (
         lambda c: (
             "`tokens_per_batch` cannot be combined with `schedule: together`, where the largest "
             "task determines the steps; use `batch_size`"
+        ),
+    ),
+    Check(
+        "a run on all records chooses nothing",
+        lambda c: c.refit is not None and bool(changed(c, CHOICE)),
+        lambda c: (
+            f"`{changed(c, CHOICE)[0]}` is {getattr(c, changed(c, CHOICE)[0])!r}, but with `refit` "
+            "no record is left to validate on, and the last epoch is kept; leave it out"
+        ),
+    ),
+    Check(
+        "a run on all records has files of its own",
+        lambda c: c.refit is not None and bool(changed(c, COMMON_FILES)),
+        lambda c: (
+            f"`{changed(c, COMMON_FILES)[0]}` is {getattr(c, changed(c, COMMON_FILES)[0])!r}, but "
+            "with `refit` each task has files that the run writes; leave it out"
         ),
     ),
     Check(

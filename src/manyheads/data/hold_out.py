@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import category, normalize
@@ -184,14 +184,14 @@ def write_parts(config: Config, split: Split) -> Parts:
             raise _too_few(split, keys, config.hold_out)
     with explained(split.train.parent):
         split.train.parent.mkdir(parents=True, exist_ok=True)
-    wanted = _wanted(tasks)
-    rows = enumerate(_rows(split.files, layout))
-    _write(split.train, (row for i, row in rows if i not in held), wanted)
+    wanted = wanted_fields(tasks)
+    rows = enumerate(rows_of(split.files, layout))
+    write_rows(split.train, (row for i, row in rows if i not in held), wanted)
     if split.valid_file is None:
-        rows = enumerate(_rows(split.files, layout))
-        count = _write(split.valid, (row for i, row in rows if i in held), wanted)
+        rows = enumerate(rows_of(split.files, layout))
+        count = write_rows(split.valid, (row for i, row in rows if i in held), wanted)
     else:
-        count = _write(split.valid, _rows([split.valid_file], layout), wanted)
+        count = write_rows(split.valid, rows_of([split.valid_file], layout), wanted)
     return Parts(split, len(keys) - len(held), count)
 
 
@@ -214,9 +214,9 @@ def are_parts(
     Raises:
         DataError: a record cannot be read.
     """
-    wanted = _wanted(tasks)
+    wanted = wanted_fields(tasks)
     layout = (layout or Layout()).reading(tasks)
-    found = Counter(hash(_line(row, wanted)) for row in _rows(files, layout))
+    found = Counter(hash(_line(row, wanted)) for row in rows_of(files, layout))
     first, second = map(_hashes, (train, valid))
     return found in (first, first + second)
 
@@ -233,7 +233,7 @@ def _keys_and_labels(
     parse = RecordParser(tasks, discover_labels(tasks, split.files, layout))
     keys: list[str] = []
     labels: list[Labels] = []
-    for row in _rows(split.files, layout):
+    for row in rows_of(split.files, layout):
         record = parse(row)
         keys.append(text_key(record))
         labels.append(labels_of(record))
@@ -336,18 +336,24 @@ def _order(key: str, seed: int) -> bytes:
     return hashlib.sha256(drawn.encode(errors="surrogatepass")).digest()
 
 
-def _rows(files: Sequence[str], layout: Layout | None) -> Iterator[Row]:
+def rows_of(files: Iterable[str], layout: Layout | None) -> Iterator[Row]:
+    """Yield the rows of files, read as one."""
     for path in files:
         yield from read_rows(path, layout=layout)
 
 
-def _wanted(tasks: Mapping[str, TaskConfig]) -> set[str]:
-    """Return the fields that the parts keep."""
+def wanted_fields(tasks: Mapping[str, TaskConfig]) -> set[str]:
+    """Return the fields that written records keep: those of texts and of the tasks' labels."""
     labels = (field for task in tasks.items() for field in label_fields(*task))
     return {*TEXT_FIELDS, SECOND_TEXT, *labels}
 
 
-def _write(path: Path, rows: Iterator[Row], wanted: set[str]) -> int:
+def write_rows(path: Path, rows: Iterable[Row], wanted: set[str]) -> int:
+    """Write the wanted fields of rows as JSON lines, and return the number of rows.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     count = 0
     with atomic_file(path) as file:
         for row in rows:

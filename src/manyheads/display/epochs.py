@@ -36,10 +36,11 @@ class EpochTable:
     Args:
         main: each task's main metric.
         frames: whether the epochs have a frame accuracy; tasks of numbers alone have none.
+        scored: whether they are validated; otherwise they have losses alone.
     """
 
-    def __init__(self, main: Mapping[str, str], *, frames: bool) -> None:
-        self._columns = _fitting(_columns(main, frames))
+    def __init__(self, main: Mapping[str, str], *, frames: bool, scored: bool = True) -> None:
+        self._columns = _fitting(_columns(main, frames, scored))
 
     def header(self) -> list[str]:
         """Return the lines above the rows."""
@@ -52,7 +53,7 @@ class EpochTable:
 
         Args:
             entry: `epoch` (counted from 1), `loss` (by task), `metrics` (an `Evaluation`), `score`
-                and `best`.
+                (None if it is not validated) and `best`.
             speed: sentences a second in training.
         """
         return self._line([column.cell(entry, speed) for column in self._columns])
@@ -62,7 +63,7 @@ class EpochTable:
         return _GAP.join(cell.rjust(column.width) for cell, column in pairs).rstrip()
 
 
-def _columns(main: Mapping[str, str], frames: bool) -> list[_Column]:
+def _columns(main: Mapping[str, str], frames: bool, scored: bool) -> list[_Column]:
     def loss(task: str) -> _Column:
         return _Column(
             (printable(task), "loss"), lambda entry, _: share(entry["loss"].get(task)), 2
@@ -81,9 +82,9 @@ def _columns(main: Mapping[str, str], frames: bool) -> list[_Column]:
         _Column(("epoch",), lambda entry, _: str(entry["epoch"])),
         *map(loss, main),
         _Column(("sentences/s",), lambda _, speed: f"{speed:,.0f}" if speed else "-", 3),
-        *(metric(task, name) for task, name in main.items()),
+        *(metric(task, name) for task, name in main.items() if scored),
         *([frame] if frames and len(main) > 1 else []),
-        _Column(("score",), lambda entry, _: share(entry["score"])),
+        *([_Column(("score",), lambda entry, _: share(entry["score"]))] if scored else []),
         _Column(("",), lambda entry, _: "kept" if entry["best"] else ""),
     ]
 

@@ -139,7 +139,8 @@ class TrainingProgress(Reporter):
             lines = []
             if self._table is None:
                 frames = entry["metrics"]["frame_accuracy"] is not None
-                self._table = EpochTable(self._tasks, frames=frames)
+                scored = entry["score"] is not None
+                self._table = EpochTable(self._tasks, frames=frames, scored=scored)
                 lines += self._table.header()
             for one in history[max(self._shown, len(history) - _EPOCHS_SHOWN) :]:
                 lines.append(self._table.row(one, self._speeds.get(one["epoch"])))

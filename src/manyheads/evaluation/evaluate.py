@@ -295,9 +295,20 @@ def own_validation_files(
     """Return the files on which a model was chosen, each with those of the chosen tasks it is for.
 
     Raises:
-        ModelError: one is missing, or may not be opened without being named (see `may_open`).
+        ModelError: one is missing, or may not be opened without being named (see `may_open`); or
+            the model has learned from them (`refit`).
         ConfigError: a task has none.
     """
+    if loaded.config.refit is not None:
+        raise ModelError(
+            "the model has learned from all labelled records of its run, and none is left to score "
+            "it on",
+            where=loaded.path,
+            expected="other labelled data; or the model before, whose scores tell what to expect: "
+            f"{loaded.config.refit}",
+            fix="Name a file: "
+            + option("manyheads evaluate MODEL --file FILE", "manyheads.evaluate(MODEL, FILE)"),
+        )
     files = {
         path: tuple(name for name in names if name in chosen)
         for path, names in located(loaded.config, loaded.path).valid_files().items()

@@ -121,6 +121,12 @@ def export_model(
     _check_request(formats, limit, opset)
     refuse_layout_alone(layout, data)
     manifest = read_manifest(_model_folder(model))
+    seen = data is None and manifest.config.get("refit") is not None
+    if seen:
+        progress(
+            "warning: the model has learned from the records that its graphs are compared on, so "
+            "they may lose more on others. To compare on others: " + option("--file FILE", "`data`")
+        )
     exporter = _exporter(manifest, data, layout, limit, opset, threads, progress)
     kept: list[GateReport] = []
     refused: list[GateReport] = []
@@ -132,7 +138,7 @@ def export_model(
             missing.append(backend)
         else:
             progress(f"writing {GRAPHS[backend]}")
-            _add_graph(manifest, backend, exporter, candidate)
+            _add_graph(manifest, backend, exporter, candidate, is_fresh=not seen)
             kept.append(candidate.report)
     return ExportResult(manifest.folder, tuple(kept), tuple(refused), tuple(missing))
 
@@ -230,13 +236,20 @@ def _first_passing(
     return None
 
 
-def _add_graph(manifest: Manifest, backend: str, exporter: Exporter, candidate: Candidate) -> None:
-    """Add a graph and, if its products have 8 bits, calibrations of its own."""
+def _add_graph(
+    manifest: Manifest, backend: str, exporter: Exporter, candidate: Candidate, *, is_fresh: bool
+) -> None:
+    """Add a graph and, if its products have 8 bits, calibrations of its own.
+
+    Those are fitted on records that the model has not learned from (`is_fresh`); on others the
+    graph has the calibrations of the model.
+    """
+    own = exporter.calibrations(backend) if is_fresh else {}
     add_files(
         manifest,
         exporter.files(backend, candidate),
         remove=earlier_files(backend),
-        calibration=_apart(backend, exporter.calibrations(backend)) if backend in INT8 else None,
+        calibration=_apart(backend, own) if backend in INT8 else None,
     )
 
 

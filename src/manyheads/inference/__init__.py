@@ -27,7 +27,7 @@ from manyheads.inference.predictor import Predictor, embed_texts
 from manyheads.inference.processor import sums_overflow
 from manyheads.inference.runtime import Runtime
 from manyheads.inference.texts import Text, TextPair, WhenEmpty
-from manyheads.inference.trust import store_calibration
+from manyheads.inference.trust import read_scope, store_calibration
 
 __all__ = [
     "ENCODER_GRAPH",
@@ -57,6 +57,7 @@ __all__ = [
     "load_model",
     "open_backend",
     "predictor_of_folder",
+    "read_scope",
     "read_trust",
     "report_name",
     "single_batch_backend",

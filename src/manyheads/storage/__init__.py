@@ -36,6 +36,7 @@ from manyheads.storage.layout import (
     refuse_other_folder,
 )
 from manyheads.storage.locate import (
+    CONFIG_FILE,
     METRICS_FILE,
     SEED_FOLDER,
     Prefer,
@@ -81,6 +82,7 @@ from manyheads.storage.untrusted import (
 
 __all__ = [
     "BEST",
+    "CONFIG_FILE",
     "FORMAT",
     "FORMAT_VERSION",
     "LAYOUT",

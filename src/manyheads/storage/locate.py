@@ -14,6 +14,8 @@ from manyheads.storage.layout import BEST, is_model_folder
 
 Prefer = Literal["best", "latest"]
 
+CONFIG_FILE = "config.yaml"
+"""The name of the configuration in a run's folder, to repeat or change the run."""
 METRICS_FILE = "metrics.jsonl"
 """The name of the log in a run's folder."""
 SEED_FOLDER = "seed-"

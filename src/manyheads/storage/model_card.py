@@ -189,6 +189,11 @@ def _front_matter(tags: Iterable[str], base_model: str | None) -> str:
 
 def _scores(metrics: Mapping[str, Any]) -> str:
     """Make a table of every score that is one number; the rest is in `manyheads.json`."""
+    if (before := metrics.get("before_refit")) is not None:
+        return (
+            "This model has learned from all labelled records, and none was left to score it on. "
+            "The same run without the validation records has these scores.\n\n" + _scores(before)
+        )
     rows = [
         [_cell(task), _cell(metric), f"{value:.4f}"]
         for task, scores in metrics.get("tasks", {}).items()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from manyheads.training.launch import is_first_process
     from manyheads.training.loop import TrainResult, train
     from manyheads.training.new_labels import AddedLabels, add_label
+    from manyheads.training.refit import refit_config
     from manyheads.training.reporter import Reporter, StepReport
     from manyheads.training.run import Run
     from manyheads.training.setup import prepare_run
@@ -48,6 +49,7 @@ __all__ = [
     "is_ignored",
     "name_texts",
     "prepare_run",
+    "refit_config",
     "train",
     "update",
 ]
@@ -65,6 +67,7 @@ __getattr__ = loader(
         "launch": ("is_first_process",),
         "loop": ("TrainResult", "train"),
         "new_labels": ("AddedLabels", "add_label"),
+        "refit": ("refit_config",),
         "reporter": ("Reporter", "StepReport"),
         "run": ("Run",),
         "setup": ("prepare_run",),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from manyheads.errors import ManyheadsError, counted, option
+from manyheads.errors import ManyheadsError, counted, listing, option
 from manyheads.evaluation import (
     FOLDS,
     Outcomes,
@@ -28,6 +29,7 @@ from manyheads.storage import (
 )
 from manyheads.tasks import kind_of
 from manyheads.tasks.metrics import Evaluation
+from manyheads.training.refit import Earlier
 from manyheads.training.run import Run
 from manyheads.training.selection import best_value, chance, main_scores, standard_error
 
@@ -40,6 +42,7 @@ _TASKS_WITHOUT_FOLD = "task_scores_without_fold"
 
 _ALL = "validation records, which also chose the epoch"
 _OTHERS = "validation records that did not decide the choice of the epoch"
+_BEFORE = "validation records, by the model before it was refitted"
 """The sources of a run's own calibrations."""
 
 
@@ -101,13 +104,18 @@ def errors_of_task(run: Run, task: str, scores: Sequence[float]) -> list[float]:
 def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: bool) -> None:
     """Calibrate a run's best models; if that fails, a model stays as it is, with a warning.
 
-    A model with thresholds, or a calibration on other records, keeps them.
+    A model with thresholds, or a calibration on other records, keeps them. A run on all records
+    (`refit`) has no record to calibrate on: its model has the calibration of the model before.
 
     Args:
         run: the run, which has ended.
         report: receives messages for the user.
         only_missing: whether to leave out the models that are calibrated already.
     """
+    if run.earlier is not None:
+        with _reported(run.save_dir / BEST, report):
+            _carry(run, run.earlier, report, only_missing=only_missing)
+        return
     history = run.state.history
     scores = [entry.get(_WITHOUT_FOLD) for entry in history]
     errors = errors_of_epochs(run, [entry["metrics"] for entry in history])
@@ -119,22 +127,56 @@ def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: b
         errors = errors_of_task(run, task, own)
         models.append(_Model(run.save_dir / best_of(task), best.epoch, scores, errors))
     for model in models:
-        try:
+        with _reported(model.folder, report):
             manifest = read_manifest(model.folder)
             calibration = manifest.calibration
             if "tasks" in calibration and (only_missing or is_by_user(calibration)):
                 continue
             _calibrate(run, model, manifest, report)
-        except Exception as error:
-            # The training is done and saved, whatever the disk or a user's own kind does here.
-            report(
-                f"warning: the scores of {model.folder} are not calibrated ({error}). The model is "
-                f"trained all the same. To try again, run: "
-                + option(
-                    f"manyheads calibrate {model.folder}",
-                    f"manyheads.calibrate({str(model.folder)!r})",
-                )
-            )
+
+
+@contextmanager
+def _reported(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Report what prevents a calibration; the model stays as it is."""
+    try:
+        yield
+    except Exception as error:
+        # The training is done and saved, whatever the disk or a user's own kind does here.
+        report(
+            f"warning: the scores of {folder} are not calibrated ({error}). The model is trained "
+            "all the same. To try again, run: "
+            + option(f"manyheads calibrate {folder}", f"manyheads.calibrate({str(folder)!r})")
+        )
+
+
+def _carry(
+    run: Run, earlier: Earlier, report: Callable[[str], None], *, only_missing: bool
+) -> None:
+    """Give the model of a run on all records the calibration and scope of the model before.
+
+    No record is left to fit them on. Each is kept for tasks that have the same labels still.
+    """
+    manifest = read_manifest(run.save_dir / BEST)
+    if "tasks" in manifest.calibration and (only_missing or is_by_user(manifest.calibration)):
+        return
+    same = {task["name"] for task in manifest.tasks if task in earlier.tasks}
+    known = earlier.calibration.get("tasks", {})
+    tasks = {name: {**one, "source": _BEFORE} for name, one in known.items() if name in same}
+    found = earlier.calibration.get("scope", {})
+    scope = earlier.scope if found.get("task") in same else None
+
+    def change(own: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**own, "tasks": tasks}
+
+    if tasks or scope is not None:
+        store_calibration(manifest, change, scope, _BEFORE, found.get("unknown", 0))
+    if tasks:
+        report(f"Scores of {listing(tasks)} are calibrated as those of the model before.")
+    if lost := [name for name in known if name not in same]:
+        report(
+            f"warning: the scores of {listing(lost)} are not calibrated: with all records, there "
+            "are other labels than before."
+        )
 
 
 def added_to(folder: Path) -> list[str]:
@@ -160,7 +202,11 @@ def added_to(folder: Path) -> list[str]:
 def is_by_user(calibration: Mapping[str, Any]) -> bool:
     """Return whether a model's calibration has anything that its run did not make."""
     tasks = calibration.get("tasks", {}).values()
-    return any(one.get("source") not in (_ALL, _OTHERS) or one.get("thresholds") for one in tasks)
+    return any(
+        one.get("source") not in (_ALL, _OTHERS, _BEFORE)
+        or (one.get("thresholds") and one["source"] != _BEFORE)
+        for one in tasks
+    )
 
 
 @dataclass(frozen=True)

@@ -203,8 +203,8 @@ def _refuse_incomparable(config: Config) -> None:
     """Refuse a configuration for which training together and alone cannot be compared.
 
     Raises:
-        RequestError: the runs would have different data or budgets; it has one task, starts from a
-            trained model, or has a task that is measured by a correlation.
+        RequestError: the runs would have different data or budgets; it has no validation data or
+            one task, starts from a trained model, or has a task that is measured by a correlation.
     """
     is_auto = config.num_epochs == AUTO
     if is_auto or splits_of(holding_out(config)):
@@ -214,6 +214,12 @@ def _refuse_incomparable(config: Config) -> None:
             else "tasks have no validation data, and each run would hold out other records",
             expected="a `train_file`, a `valid_file` and a number of epochs, the same for all runs",
             fix="Name the files in the folder data of a trained run, and set `num_epochs`.",
+        )
+    if config.refit is not None:
+        raise RequestError(
+            f"the configuration is that of a run on all records of {config.refit}",
+            expected="validation data that no run learns from",
+            fix="Compare with the configuration of the run before.",
         )
     if len(config.tasks) < 2:
         raise RequestError(

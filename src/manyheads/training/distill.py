@@ -10,7 +10,7 @@ from typing import Any
 from manyheads.config import Config, is_soft_file, load_config, unread_settings
 from manyheads.data.hold_out import LAYOUT
 from manyheads.data.own_files import locate
-from manyheads.errors import RequestError, listing, option, shorten
+from manyheads.errors import RequestError, at, listing, option, shorten
 from manyheads.modeling import load_checkpoint
 from manyheads.storage import StrPath, read_manifest, resolve_model
 
@@ -18,7 +18,7 @@ SAVE_DIR = "distilled"
 """The student's folder, unless another one is named."""
 
 # A student is a run of its own.
-_OWN = ("save_dir", "init_from", "teacher", "student_layers", "files", "lora")
+_OWN = ("save_dir", "init_from", "teacher", "student_layers", "files", "lora", "refit")
 # An encoder that is not the teacher's has to learn.
 _OF_ENCODER = ("freeze", "unfreeze_every")
 _FILES = ("train_file", "valid_file")
@@ -46,7 +46,8 @@ def distill_config(
         resume: whether a run in the folder is continued.
 
     Raises:
-        RequestError: no teacher is a trained model, or a setting is set by this verb.
+        RequestError: no teacher is a trained model, a setting is set by this verb, or the first
+            teacher has learned from its validation records and no others are named.
         ModelError: a teacher is damaged or missing.
         ConfigError: a setting is not allowed.
     """
@@ -60,6 +61,7 @@ def distill_config(
     sources = [os.fspath(path) for path in teachers]
     teacher = resolve_model(_first_model(sources))
     values = locate(dict(trained_values(teacher)), teacher)
+    _refuse_seen(values, teacher, settings)
     kept = _kept(values, settings)
     learned = {"sources": sources, "texts": None if texts is None else os.fspath(texts)}
     own = {**settings, "teacher": learned}
@@ -86,6 +88,24 @@ def _first_model(teachers: Sequence[str]) -> str:
         )
         + ".",
     )
+
+
+def _refuse_seen(values: Mapping[str, Any], teacher: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse the data of a teacher whose training records are its validation records too.
+
+    Raises:
+        RequestError: the student would have no others.
+    """
+    given = {name.replace("-", "_") for name, value in settings.items() if value is not None}
+    if values.get("refit") is not None and not given.issuperset(_FILES):
+        raise RequestError(
+            "the teacher has learned from all labelled records of its run, and a student with the "
+            "same data has none to be validated on",
+            where=at(teacher),
+            expected="`train_file` and `valid_file`; or as the first teacher the model before: "
+            f"{values['refit']}",
+            fix="Name the model before first, and refit the student.",
+        )
 
 
 def _kept(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
     """
     state = run.state
     _check_trained(run)
+    if run.config.refit is not None:
+        return _finish_unscored(run, log, reporter)
     reporter.message(f"Evaluating epoch {state.epoch + 1} ...")
     evaluation = run.processes.led(run.evaluate, stop)
     main = main_metrics(run)
@@ -57,6 +59,30 @@ def finish_epoch(run: Run, log: MetricsLog, reporter: Reporter, stop: StopReques
         if run.processes.is_first:
             calibrate_models(run, reporter.message, only_missing=False)
         _report_end(run, points, reporter)
+    return path
+
+
+def _finish_unscored(run: Run, log: MetricsLog, reporter: Reporter) -> Path:
+    """Log and save an epoch of a run on all records; the last epoch's model is kept."""
+    state = run.state
+    is_last = is_complete(run.config, state.epoch + 1, [])
+    entry = {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        "loss": {name: loss.mean for name, loss in state.this_epoch.items()},
+        "score": None,
+        "best": is_last,
+        "front": [],
+        "metrics": Evaluation(tasks={}, frame_accuracy=None, records=0),
+    }
+    _end_epoch(run, entry, [])
+    log.write({"event": "epoch", **entry, "seconds": round(run.clock.lap(), 3)})
+    path = run.save_epoch(log)
+    if is_last:
+        _replace_best(run, BEST, reporter)
+    reporter.epoch(state.history)
+    if is_last and run.processes.is_first:
+        calibrate_models(run, reporter.message, only_missing=False)
     return path
 
 

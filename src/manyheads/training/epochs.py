@@ -109,10 +109,11 @@ def is_complete(config: Config, epoch: int, history: Sequence[Mapping[str, Any]]
     Args:
         config: the run.
         epoch: the epochs that are complete.
-        history: an entry for each of them, with its `score`.
+        history: an entry for each of them, with its `score`; it is read with `early_stopping`.
     """
-    patience = config.early_stopping or config.epochs
-    return epoch >= config.epochs or (bool(history) and epochs_without_gain(history) >= patience)
+    patience = config.early_stopping
+    waited = patience is not None and bool(history) and epochs_without_gain(history) >= patience
+    return epoch >= config.epochs or waited
 
 
 def epochs_without_gain(history: Sequence[Mapping[str, Any]]) -> int:

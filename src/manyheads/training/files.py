@@ -25,12 +25,11 @@ from manyheads.data.infer_tasks import InferredTasks
 from manyheads.data.readers import Layout, is_in_memory
 from manyheads.data.starting_config import split_paths, starting_config
 from manyheads.errors import ManyheadsError, RequestError, at, listing, option
-from manyheads.storage import explained
+from manyheads.storage import CONFIG_FILE, explained
+from manyheads.training.refit import has_all_records, write_all_records
 from manyheads.training.run_folder import refuse_other_run
 from manyheads.training.state import RunMismatch
 
-CONFIG_FILE = "config.yaml"
-"""The configuration in `save_dir`, to repeat or change the run."""
 _KEPT, _OBSOLETE = ".replaced", ".replaced.obsolete"
 """Folders in `save_dir` with what a starting run replaces, until it is ready to train and after."""
 
@@ -157,10 +156,19 @@ def read_files(
         RequestError: the folder holds another run, or the resumed one has other records.
         DataError: a record cannot be read or does not fit its tasks, or there are too few.
     """
+    save_dir = Path(config.save_dir)
+    if config.refit is not None:
+        if resume and has_all_records(config):
+            report(f"The data are those that the run was started with: {save_dir / FOLDER}")
+            return
+        if not overwrite:
+            refuse_other_run(save_dir, resume)
+        write_all_records(config, report)
+        _write_config(config, save_dir, report)
+        return
     splits = splits_of(config)
     if not splits:
         return
-    save_dir = Path(config.save_dir)
     if resume and all(split.is_written for split in splits):
         for one in splits:
             tasks = {name: config.tasks[name] for name in one.tasks}
@@ -183,10 +191,16 @@ def read_files(
                 "for validation, by class and entity type, copies of a text together: "
                 f"{split.valid}"
             )
+    files = [*(file for split in splits for file in split.files), config.valid_file or ""]
+    in_memory = any(map(is_in_memory, files))
+    _write_config(with_parts(config) if in_memory else config, save_dir, report)
+
+
+def _write_config(config: Config, save_dir: Path, report: Callable[[str], None]) -> None:
+    """Write a configuration to the folder of its run, unless the file there holds it already."""
     path = save_dir / CONFIG_FILE
     if not _holds(path, config):
-        files = [*(file for split in splits for file in split.files), config.valid_file or ""]
-        write_config(with_parts(config) if any(map(is_in_memory, files)) else config, path)
+        write_config(config, path)
         report(f"The configuration of this run, to repeat or change it: {path}")
 
 

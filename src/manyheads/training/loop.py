@@ -46,10 +46,11 @@ class TrainResult:
     best: Path
     """The best model's folder."""
     best_epoch: int
-    best_score: float
+    best_score: float | None
+    """None where nothing was validated (`refit`)."""
     history: Sequence[Mapping[str, Any]]
     """One entry an epoch: losses, metrics, the score that selects the best, and the Pareto front of
-    the epochs so far (`front`)."""
+    the epochs so far (`front`). A run on all records (`refit`) has no metrics and no score."""
     best_of: Mapping[str, Path] = field(default_factory=dict)
     """By task, the folder of its best model, with `keep_best_per_task`."""
     summary: Sequence[str] = ()
@@ -90,7 +91,7 @@ def train(
                 kept = kept_until_ready(Path(config.save_dir), overwrite=overwrite)
                 starting.enter_context(kept)
                 read_files(config, resume=resume, overwrite=overwrite, report=reporter.message)
-            if splits_of(config):
+            if splits_of(config) or config.refit is not None:
                 # No process reads the parts before the first has written them.
                 processes.exchange(None)
                 config = with_parts(config)

@@ -432,6 +432,7 @@ def _metrics(old: Manifest | None, task: str) -> dict[str, Any]:
     if metrics:
         metrics["tasks"] = {n: scores for n, scores in metrics["tasks"].items() if n != task}
         metrics.pop("frame_accuracy", None)
+        metrics.pop("before_refit", None)
     return metrics
 
 

@@ -60,7 +60,10 @@ class Reporter:
         """A task was trained in an optimiser step."""
 
     def epoch(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """An epoch ended and is saved; the last entry of the history is its own."""
+        """An epoch ended and is saved; the last entry of the history is its own.
+
+        In a run on all records (`refit`) its `score` is None, and its `metrics` have no task.
+        """
 
     def message(self, text: str) -> None:
         """There is something to tell the user."""

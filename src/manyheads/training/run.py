@@ -47,6 +47,8 @@ from manyheads.training.distributed import ALONE, Processes
 from manyheads.training.in_flight import InFlightStep
 from manyheads.training.metrics_log import MetricsLog
 from manyheads.training.optimizer import AdamW
+from manyheads.training.refit import STATE as BEFORE
+from manyheads.training.refit import Earlier
 from manyheads.training.state import TrainingState, check_same_run, not_finite
 from manyheads.training.terms import LossTerm
 from manyheads.training.warm_start import CALIBRATIONS, INHERITED, WarmStart
@@ -124,6 +126,8 @@ class Run:
     """Submitted steps whose results have not been read yet."""
     processes: Processes = ALONE
     """The processes that train the model together."""
+    earlier: Earlier | None = None
+    """The model of the run that is repeated on all of its records, with `refit`."""
     outcomes: Outcomes | None = None
     """Of the epoch's evaluation, with evidence for calibration; None in the other processes, and
     once the epoch has ended."""
@@ -261,6 +265,8 @@ class Run:
             state |= term.state()
         if self.reference is not None:
             state[REFERENCE] = reference_values(self.reference)
+        if self.earlier is not None:
+            state[BEFORE] = self.earlier.state()
         return state
 
     def restore(self, contents: CheckpointContents) -> None:
@@ -291,11 +297,19 @@ class Run:
         own = {name: tensor for name, tensor in contents.model.items() if name not in carried}
         load_state(self.model, with_adapters(own, adapters), where)
 
+    def metrics_of(self, epoch: int) -> Mapping[str, Any]:
+        """Return the metrics that the model of an epoch is saved with."""
+        metrics: Evaluation = self.state.history[epoch - 1]["metrics"]
+        if self.earlier is None:
+            return metrics
+        return {**metrics, "before_refit": self.earlier.metrics}
+
     def save_best(self, epoch: int, folder: str = BEST) -> None:
         """Write the model of an epoch, the current one, as the best, or as the best for a task."""
         if self.processes.is_first:
-            evaluation = self.state.history[epoch - 1]["metrics"]
-            contents = model_contents(self.model, self.saved_config, self.max_length, evaluation)
+            contents = model_contents(
+                self.model, self.saved_config, self.max_length, self.metrics_of(epoch)
+            )
             contents = replace(contents, epoch=epoch)
             save_model_folder(self.save_dir / folder, self.warm_start.carried.added_to(contents))
             if folder == BEST:

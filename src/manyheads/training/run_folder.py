@@ -63,7 +63,7 @@ def restore_best(run: Run, report: Callable[[str], None]) -> None:
 
 
 def _restore_one(run: Run, name: str, best: int, report: Callable[[str], None]) -> None:
-    folder, metrics = run.save_dir / name, run.state.history[best - 1]["metrics"]
+    folder, metrics = run.save_dir / name, run.metrics_of(best)
     try:
         manifest = read_manifest(folder)
         manifest.verify()

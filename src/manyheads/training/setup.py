@@ -44,6 +44,7 @@ from manyheads.training.distributed_checks import check_alike, check_possible, r
 from manyheads.training.epochs import check_resumed, decide_epochs, is_complete
 from manyheads.training.head_start import fit_heads
 from manyheads.training.optimizer import AdamW, parameter_groups
+from manyheads.training.refit import STATE, Earlier
 from manyheads.training.run import Run
 from manyheads.training.run_folder import (
     find_checkpoint,
@@ -86,7 +87,8 @@ class DataStage:
     data: TrainingData
     terms: tuple[LossTerm, ...]
     reference: Reference | None
-    """None in a resumed run, whose checkpoint has it, and in all processes but the first."""
+    """None in a resumed run, whose checkpoint has it, in all processes but the first, and where
+    nothing is validated."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,19 @@ def prepare_run(
         tokenizer=start.tokenizer, max_length=start.max_length, compute=start.compute,
         optimizer=learning.optimizer, freezing=parts.freezing, balancer=learning.balancer,
         warm_start=start.warm_start, reader=parts.reader, terms=inputs.terms,
-        reference=inputs.reference, processes=processes,
+        reference=inputs.reference, processes=processes, earlier=_earlier(config, found),
     )  # fmt: skip
     report_processes(start.config, processes, report)
     report_passes(run, report)
     restore(run, found, report)
     return run
+
+
+def _earlier(config: Config, found: CheckpointContents | None) -> Earlier | None:
+    """Return what is known of the model before, if the run refits one."""
+    if config.refit is None:
+        return None
+    return Earlier.of_config(config) if found is None else Earlier.of_state(found.training[STATE])
 
 
 def prepare_encoder(
@@ -236,7 +245,7 @@ def prepare_data(
     distillation = Distillation.of_run(config, data, start.original.to(start.compute.device))
     teaching = _teaching(start, data, found, processes, report)
     reference = None
-    if not found and processes.is_first:
+    if not found and processes.is_first and data.validation:
         reference = _reference(start, data)
     terms = tuple(term for term in (distillation, teaching) if term is not None)
     return DataStage(data, terms, reference)

@@ -65,7 +65,8 @@ class Best:
 
     epoch: int = 0
     """Counted from 1; 0 before any epoch has ended."""
-    score: float = float("-inf")
+    score: float | None = float("-inf")
+    """None where nothing is validated."""
 
 
 @dataclass

@@ -264,6 +264,8 @@ def _carried(config: Config, name: str) -> TaskConfig:
     task = config.tasks[name]
     values = task.model_dump(exclude=set(_settings(TaskConfig, "training")))
     valid_file = task.valid_file or (None if task.carried else config.valid_file)
+    if config.refit is not None:  # the task has learned from these records
+        valid_file = None
     values |= {"valid_file": valid_file, "carried": True}
     if valid_file is not None:
         values |= dict.fromkeys(fields_where(TaskConfig, lambda setting: setting.layout))

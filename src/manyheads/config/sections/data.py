@@ -7,7 +7,16 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from manyheads.config.fields import FREE, INPUT_FILE, RENAMING, Float, Int, Strict, pairs
+from manyheads.config.fields import (
+    FREE,
+    INPUT_FILE,
+    RENAMING,
+    Float,
+    Int,
+    Setting,
+    Strict,
+    pairs,
+)
 
 # The tasks hold what the numbers of labels mean, and are compared.
 _OF_STANDARD_TASKS = replace(FREE, compare="several")
@@ -35,6 +44,12 @@ class Data(Strict):
     stay together, and of each label at least two records are held out where there are ten."""
     hold_out_seed: Annotated[Int, FREE] = Field(default=0, ge=0)
     """The seed that determines which records are held out."""
+    refit: Annotated[
+        str | None,
+        Setting(resume="same name", processes="same name", path="input", internal=True),
+    ] = Field(default=None, min_length=1)
+    """The trained model whose run is repeated on all of its labelled records: `train_file` has its
+    validation records too, and nothing is validated."""
     format: Annotated[str | None, _LAYOUT] = None
     """The format of the data files, one of those that `manyheads data formats` lists. Default:
     detected from each file's content and extension."""

@@ -104,6 +104,9 @@ TaskMetrics = Mapping[str, Any]
 class _IfKnown(TypedDict, total=False):
     drift: DriftMetrics
     """How far the embedding has gone from the original encoder's."""
+    before_refit: Evaluation
+    """In a model that learned from all records: the metrics of the model before, which did not
+    learn from those that it was scored on."""
 
 
 class Evaluation(_IfKnown):

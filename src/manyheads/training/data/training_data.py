@@ -108,7 +108,9 @@ def load_training_data(
         DataError: a record is invalid, or a task has no labels.
         ConfigError: a task has no files, or its labels differ from its trained head's.
     """
-    train_files, valid_files = config.train_files(), config.valid_files()
+    train_files = config.train_files()
+    # With `refit`, validation records are among the training records, and nothing is validated.
+    valid_files = {} if config.refit is not None else config.valid_files()
     label_sets = discover_labels(config.tasks, train_files, Layout.of(config))
     units = units or units_of(label_sets.values())
     label_sets = {name: with_units(labels, units) for name, labels in label_sets.items()}
