@@ -83,7 +83,7 @@ def test_the_help_has_every_key_with_the_schema_s_meaning_and_default(
                 name = key.name if "." in key.name else f"--{key.name.replace('_', '-')}"
                 assert name in text
                 assert "".join(key.help.removesuffix(".").split()) in text
-    assert set(Config.model_fields) - set(FLAT_FIELDS) == {"tasks", "files"}
+    assert set(Config.model_fields) - set(FLAT_FIELDS) == {"tasks", "files", "refit"}
 
 
 def test_the_help_groups_the_flags_and_begins_with_those_that_matter_first(

@@ -75,7 +75,7 @@ def test_a_resumed_run_may_change_where_files_are_and_how_it_runs() -> None:
         "map", "label_separator", "role_separator", "files", "hold_out", "hold_out_seed",
         "num_epochs", "early_stopping",
     }  # fmt: skip
-    assert where(Config, resume="same name") == {"model_name", "init_from"}
+    assert where(Config, resume="same name") == {"model_name", "init_from", "refit"}
     assert where(TaskConfig, resume="differ") == {
         "train_file", "valid_file", "format", "map", "label_separator", "role_separator", "scheme",
     }  # fmt: skip
@@ -121,7 +121,7 @@ def test_a_single_task_is_trained_without_the_settings_of_several() -> None:
 
 def test_paths_are_declared() -> None:
     assert where(Config, path="input") == {
-        "train_file", "valid_file", "files", "init_from",
+        "train_file", "valid_file", "files", "init_from", "refit",
     }  # fmt: skip
     assert where(Config, path="output") == {"save_dir"}
     assert where(Config, path="model") == {"model_name"}

@@ -116,7 +116,7 @@ def _print_result(result: TrainResult) -> None:
         print(f"\nOn the {counted(records, 'validation record')}:")
         for sentence in result.summary:
             print(f"  {printable(sentence)}")
-    if result.best_epoch:
+    if result.summary or result.best_score is None:
         print("\nNext:")
         for command, purpose in next_steps(result.save_dir, scored=result.best_score is not None):
             print(f"  {command:<48}  {purpose}")
