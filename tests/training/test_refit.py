@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import manyheads
@@ -107,10 +108,14 @@ def test_calibration_thresholds_and_scope_are_those_of_the_model_before(tmp_path
         source = "validation records, by the model before it was refitted"
         assert carried[name] == {**task, "source": source}
     assert tasks["classification"]["thresholds"] is not None
-    name, same = (m.calibration["scope"]["file"] for m in (one, other))
-    assert name == same
-    assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes()
-    assert again.predict(["mary lives in rome"])[0].in_scope is not None
+    scope, anew = (load_model(tmp_path / name).predictor.scope for name in ("run", "all"))
+    assert scope is not None
+    assert anew is not None
+    assert np.array_equal(scope.weights, anew.weights)
+    assert not np.array_equal(scope.centres, anew.centres)
+    texts = [" ".join(record["tokens"]) for record in different(100, 8)]
+    in_scope = [prediction.in_scope for prediction in again.predict(texts)]
+    assert np.mean([value > 0.5 for value in in_scope if value is not None]) > 0.8
     assert again.best_score is None
     assert "on all records" in repr(again)
 
@@ -138,7 +143,9 @@ def test_its_figures_are_told_as_those_of_the_model_before(
     assert metrics["before_refit"] == before
     assert metrics["tasks"] == {}
     value = before["tasks"]["ner"]["f1"]
-    assert f"{value:.4f} of the model before" in repr(manyheads.info(runs / "all"))
+    shown = repr(manyheads.info(runs / "all"))
+    assert "of the model before, which had not learned from all records:" in shown
+    assert f"ner f1: {value:.4f}" in shown
     from manyheads.cli import main
 
     assert main(["info", str(runs / "all")]) == 0
@@ -152,9 +159,43 @@ def test_its_figures_are_told_as_those_of_the_model_before(
 
 @pytest.mark.parametrize("verb", ["evaluate", "report", "calibrate", "thresholds"])
 def test_it_is_not_scored_on_what_it_learned(runs: Path, verb: str) -> None:
-    with pytest.raises(ModelError, match="has learned from all labelled records") as raised:
+    with pytest.raises(ModelError, match="has learned from all records of its run") as raised:
         getattr(manyheads, verb)(runs / "all")
     assert str(runs / "run") in str(raised.value)
+
+
+def test_another_model_is_not_compared_with_it_on_what_it_learned(
+    runs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="has learned from all records of its run"):
+        manyheads.report(runs / "run", against=runs / "all")
+    path = write_records(tmp_path / "other.jsonl", sentences(20, 9))
+    manyheads.report(runs / "run", path, against=runs / "all")
+
+
+def test_a_calibration_on_other_records_keeps_its_source(runs: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(runs / "run", tmp_path / "run")
+    path = write_records(tmp_path / "own.jsonl", different(100, 9))
+    manyheads.calibrate(copy, path)
+    manyheads.refit(copy, save_dir=tmp_path / "all", progress=False)
+    found = read_manifest(tmp_path / "all/best").calibration["tasks"]["classification"]
+    assert found["source"] == "records of own.jsonl, by the model before it was refitted"
+
+
+def test_a_scope_that_knows_texts_out_of_scope_is_not_carried(tmp_path: Path) -> None:
+    records = different(200, 9)
+    for record in records:
+        record["label"] = "weather" if "weather" in record["tokens"] else record["label"]
+    path = write_records(tmp_path / "data.jsonl", records)
+    manyheads.train(path, hold_out=0.5, **fast(tmp_path))
+    strange = tmp_path / "strange.txt"
+    strange.write_text("\n".join(["bad bad rome"] * 30), encoding="utf-8")
+    manyheads.calibrate(tmp_path / "run", unknown=strange)
+    assert read_manifest(tmp_path / "run/best").calibration["scope"]["unknown"] == 30
+    spy = Spy()
+    manyheads.refit(tmp_path / "run", save_dir=tmp_path / "all", reporter=spy)
+    assert "scope" not in read_manifest(tmp_path / "all/best").calibration
+    assert spy.said("whether texts are in scope is not known of this model")
 
 
 def test_it_is_scored_on_other_records(runs: Path, tmp_path: Path) -> None:
@@ -230,10 +271,40 @@ def test_other_data_or_another_run_before_are_refused_when_it_is_resumed(
     other = made.model_copy(update={"refit": str(tmp_path / "other")})
     with pytest.raises(RunMismatch, match="refit is"):
         train(other, resume=True)
+    with pytest.raises(RunMismatch, match="has the number that the run before has chosen, 3"):
+        train(made.model_copy(update={"num_epochs": 4}), resume=True)
     with (tmp_path / "all/data/train.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"text": "one more", "label": "question"}) + "\n")
     with pytest.raises(RunMismatch, match="the data's content has changed"):
         train(made, resume=True)
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(
+    runs: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(runs / "all", tmp_path / "all")
+    for path in copy.glob("*.pt"):
+        path.unlink()
+    shutil.rmtree(copy / "best")
+    (copy / "config.yaml").unlink()
+    other, _ = run(tmp_path)
+    spy = Spy()
+    manyheads.refit(other.save_dir, save_dir=copy, resume=True, reporter=spy)
+    assert spy.said("Training on all 22 records")
+    assert len(lines(copy / "data/train.jsonl")) == 22
+    assert (copy / "config.yaml").exists()
+
+
+def test_labels_that_only_validation_data_have_are_refused_where_they_are(tmp_path: Path) -> None:
+    valid = write_records(
+        tmp_path / "valid.jsonl", [*sentences(10, 2), {"text": "where", "label": "third"}]
+    )
+    tasks = {"intent": {"kind": "classification", "num_labels": 2}}
+    run(tmp_path, tasks=tasks)
+    with pytest.raises(DataError, match="the task 'intent' has 3 labels") as raised:
+        manyheads.refit(tmp_path / "saved", save_dir=tmp_path / "all", progress=False)
+    assert str(valid) in str(raised.value)
+    assert not (tmp_path / "all/data").exists()
 
 
 def test_files_of_several_tasks_are_joined_with_the_labels_of_their_tasks(tmp_path: Path) -> None:
@@ -289,6 +360,11 @@ def test_a_layout_is_that_of_the_run_before(tmp_path: Path) -> None:
 def test_what_cannot_be_refitted_is_refused(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has learned from all labelled records"):
         refit_config(runs / "all", {})
+    unfinished = config(tmp_path, num_epochs=3)
+    with pytest.raises(Killed):
+        train(unfinished, reporter=Spy(stop_at(10)))
+    with pytest.raises(RequestError, match="the run is not finished: it has 1 epoch of 3"):
+        refit_config(unfinished.save_dir, {})
     with pytest.raises(RequestError, match="a checkpoint is not the best model"):
         refit_config(next((runs / "run").glob("*.pt")), {})
     with pytest.raises(ModelError, match="no such model"):
@@ -377,6 +453,14 @@ def test_its_validation_records_are_nobodys_validation_records(runs: Path, tmp_p
         runs / "all", "topic", kind="classification", field="topic", train_file=more,
         save_dir=tmp_path / "added", num_epochs=1, threads=1, progress=False,
     )  # fmt: skip
+    continued = Spy()
+    new = write_records(tmp_path / "next.jsonl", different(40, 6))
+    manyheads.train(
+        new, init_from=str(runs / "all"), reporter=continued,
+        tasks={"classification": {"kind": "classification"}},
+        **fast(tmp_path, save_dir=str(tmp_path / "next")),
+    )  # fmt: skip
+    assert continued.said("its scores are too high")
     assert added.history[-1]["metrics"]["tasks"].keys() == {"topic"}
     with pytest.raises(RequestError, match="is that of a run on all records"):
         manyheads.compare(str(runs / "all/config.yaml"), out=tmp_path / "out", progress=False)
@@ -396,4 +480,4 @@ def test_the_command_shows_losses_and_what_comes_next(
     assert f"Model: {folder / 'best'}" in out
     assert "manyheads predict" in out
     assert "manyheads report" not in out
-    assert "300 labelled records" in err
+    assert "all 300 records" in err

@@ -49,9 +49,10 @@ class Description:
         for spec in self.tasks:
             labels = listing(spec.labels, _LABELS_SHOWN)
             lines.append(f"  {spec.name}: {spec.kind}{f' ({labels})' if labels else ''}")
-        of = " of the model before, which did not learn from all records" * self.is_refitted
+        if self.is_refitted:
+            lines.append("  of the model before, which had not learned from all records:")
         for task, name, value in self.metric_rows():
-            lines.append(f"  {task} {name}: {value:.4f}{of}")
+            lines.append(f"  {task} {name}: {value:.4f}")
         return "\n".join(lines)
 
     @property

@@ -16,8 +16,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 _REFITTED = (
-    "These are the metrics of the model before. This one has learned from all labelled records, "
-    "those included that the other was scored on."
+    "These are the metrics of the model before. This one has learned from all records, those "
+    "included that the other was scored on."
 )
 
 
@@ -97,7 +97,13 @@ def _calibration(description: Description) -> Table:
 
 def _scope(description: Description) -> str:
     scope = description.calibration.get("scope")
-    return f"in_scope is about the classes of {printable(scope['task'])}" if scope else ""
+    carried = description.is_refitted and "tasks" in description.calibration
+    return "\n".join(
+        [
+            *(["These are measured with the model before, too."] if carried else []),
+            *([f"in_scope is about the classes of {printable(scope['task'])}"] if scope else []),
+        ]
+    )
 
 
 def _versions(description: Description) -> Table:

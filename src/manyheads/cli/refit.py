@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from manyheads.cli.options import DEFAULT_MODEL, Overwrite, Resume, Threads, TrainedModel
+from manyheads.cli.options import DEFAULT_MODEL, ModelFolder, Overwrite, Resume
 from manyheads.cli.train import run_training
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def refit(
-    model: TrainedModel = DEFAULT_MODEL,
+    model: ModelFolder = DEFAULT_MODEL,
     *,
     save_dir: Annotated[
         str,
@@ -29,7 +29,12 @@ def refit(
         str | None,
         typer.Option(metavar="DEVICE", help="As for train. Default: that of the run before."),
     ] = None,
-    threads: Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Processor threads. Default: those of the run before."
+        ),
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -43,4 +48,9 @@ def refit(
 
     settings = {"save_dir": save_dir, "device": device, "threads": threads}
     configuration = refit_config(model, settings, resume=resume)
-    run_training(configuration, f"Once more: {model}", resume=resume, overwrite=overwrite)
+    run_training(
+        configuration,
+        f"Refitting {model} on all of its records",
+        resume=resume,
+        overwrite=overwrite,
+    )

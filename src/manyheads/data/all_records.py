@@ -12,7 +12,8 @@ from manyheads.config import Config, TaskConfig
 from manyheads.data.hold_out import FOLDER, LAYOUT, TRAIN, VALID, rows_of, wanted_fields, write_rows
 from manyheads.data.own_files import may_open
 from manyheads.data.readers import Layout, Row, is_dataset_name, without_split
-from manyheads.errors import DataError, option
+from manyheads.data.records import discover_labels
+from manyheads.errors import DataError, at
 from manyheads.storage import StrPath, explained
 
 
@@ -77,42 +78,54 @@ class AllRecords:
                     files.setdefault(name, {})[key] = str(one.path)
         return {
             name: _settings(task, all=config.init_from is not None) | files[name]
-            for name, task in config.tasks.items()
-            if not task.carried
+            for name, task in _trained(config).items()
         }
 
     def write(self, config: Config, model: StrPath) -> int:
-        """Write the files, and return the number of all records.
+        """Write the files, and return the number of different records in them.
 
         Args:
             config: the configuration of the run before, with its data where they are now.
             model: its model.
 
         Raises:
-            DataError: a file is missing, may not be opened unasked, or cannot be read.
+            DataError: a file is missing, may not be opened unasked, or cannot be read; or labels
+                that only validation records have do not fit a task.
             StorageError: a file cannot be written.
         """
         for joined in (*self.training, *self.validation):
             for path in joined.parts:
                 _check_readable(path, config, model)
-        counts = {one.path: self._write_one(one, config) for one in self.training}
-        for one in self.validation:
-            self._write_one(one, config)
-        return sum(counts.values())
+        # Here, so that a message names the user's file.
+        discover_labels(_trained(config), self._sources(), Layout.of(config))
+        seen: set[str] = set()
+        for one in (*self.training, *self.validation):
+            with explained(one.path.parent):
+                one.path.parent.mkdir(parents=True, exist_ok=True)
+            wanted = wanted_fields({name: config.tasks[name] for name in one.tasks})
+            write_rows(one.path, _rows(one, config, seen), wanted)
+        return len(seen)
 
-    def _write_one(self, joined: JoinedFile, config: Config) -> int:
-        with explained(joined.path.parent):
-            joined.path.parent.mkdir(parents=True, exist_ok=True)
-        wanted = wanted_fields({name: config.tasks[name] for name in joined.tasks})
-        return write_rows(joined.path, _rows(joined, config), wanted)
+    def _sources(self) -> dict[str, tuple[str, ...]]:
+        """Return each file of the run before with the tasks that learn from it now."""
+        found: dict[str, tuple[str, ...]] = {}
+        for joined in self.training:
+            for path, names in joined.parts.items():
+                found[path] = tuple(dict.fromkeys((*found.get(path, ()), *names)))
+        return found
 
 
-def _rows(joined: JoinedFile, config: Config) -> Iterator[Row]:
-    """Yield the rows of all parts, each with the labels that are kept of it."""
+def _trained(config: Config) -> dict[str, TaskConfig]:
+    return {name: task for name, task in config.tasks.items() if not task.carried}
+
+
+def _rows(joined: JoinedFile, config: Config, seen: set[str]) -> Iterator[Row]:
+    """Yield the rows of all parts, each with the labels that are kept of it; note their places."""
     for path, names in joined.parts.items():
         tasks = {name: config.tasks[name] for name in names}
         wanted = wanted_fields(tasks)
         for row in rows_of([path], Layout.of(config).reading(tasks)):
+            seen.add(row.where)
             yield replace(row, fields={k: v for k, v in row.fields.items() if k in wanted})
 
 
@@ -134,12 +147,19 @@ def _check_readable(path: str, config: Config, model: StrPath) -> None:
     Raises:
         DataError: it is one.
     """
-    if not is_dataset_name(path) and not Path(without_split(path)[0]).exists():
+    if is_dataset_name(path):
+        raise DataError(
+            f"the run before has learned from {path}, a data set of the `datasets` library",
+            where=at(model),
+            expected="files",
+            fix="Train on files of it, and refit that run.",
+        )
+    if not Path(without_split(path)[0]).exists():
         raise DataError(
             "the data that the model was trained and validated on are not all there",
             where=path,
             expected="the files of its run, where they were",
-            fix="Put it back, or train on your records: " + _train(),
+            fix="Put it back, or train on your records anew, and refit that run.",
         )
     if not may_open(path, config, model):
         raise DataError(
@@ -147,9 +167,5 @@ def _check_readable(path: str, config: Config, model: StrPath) -> None:
             where=path,
             expected="a model in the folder of its run, or data beside it, because a model may "
             "come from anywhere",
-            fix="Name your records: " + _train(),
+            fix="Train on your records anew, and refit that run.",
         )
-
-
-def _train() -> str:
-    return option("manyheads train FILE", "manyheads.train(DATA)")

@@ -9,6 +9,7 @@ from manyheads.evaluation.calibration import (
     fit_calibrations,
     fit_scope_of,
     folds_of,
+    scope_anew,
 )
 from manyheads.evaluation.drift import REFERENCE, Reference
 from manyheads.evaluation.evaluate import (
@@ -65,6 +66,7 @@ __all__ = [
     "mean_interval",
     "own_validation_files",
     "paired_bootstrap",
+    "scope_anew",
     "score",
     "share_interval",
     "text_of",

@@ -16,7 +16,7 @@ from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
 from manyheads.evaluation.statistics import last_within_chance
 from manyheads.tasks import Calibration, Evidence, Judged, Scope
 from manyheads.tasks.metrics import calibration_error, error_by_chance
-from manyheads.tasks.scope import fit_scope
+from manyheads.tasks.scope import described_anew, fit_scope
 
 FOLDS = 5
 
@@ -166,9 +166,41 @@ def fit_scope_of(
         None where no task has classes, or there are too few records.
     """
     task = outcomes.scope_task
-    if task is None:
+    found = None if task is None else _scope_data(task, folds_of(outcomes.records), leave_out)
+    if task is None or found is None:
         return None
-    folds = folds_of(outcomes.records)
+    embeddings, logits, gold, own = found
+    strange = None
+    if unknown:
+        first, second = map(np.array, zip(*unknown, strict=True))
+        strange = first, second
+    return fit_scope(task.spec.name, embeddings, logits, gold, own, strange)
+
+
+def scope_anew(outcomes: Outcomes, before: Scope) -> Scope | None:
+    """Return the scope of a model that has learned the records too that a scope was fitted on.
+
+    Args:
+        outcomes: of these records, by the model of now.
+        before: the scope of the model before.
+
+    Returns:
+        None where another task tells the scope by now.
+    """
+    task = outcomes.scope_task
+    if task is None or task.spec.name != before.task:
+        return None
+    found = _scope_data(task, folds_of(outcomes.records))
+    if found is None:
+        return None
+    embeddings, logits, gold, _ = found
+    return described_anew(before, embeddings, gold, logits.shape[1])
+
+
+def _scope_data(
+    task: TaskOutcomes, folds: NDArray[np.int64], leave_out: Sequence[int] = ()
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return each text's embedding, logits, right class and fold; None where there is no text."""
     found = [
         (*inputs, int(evidence.gold[0]), folds[row])
         for row, evidence, inputs in zip(task.rows, task.evidence, task.scope_inputs, strict=True)
@@ -177,8 +209,4 @@ def fit_scope_of(
     if not found:
         return None
     embeddings, logits, gold, own = map(np.array, zip(*found, strict=True))
-    strange = None
-    if unknown:
-        first, second = map(np.array, zip(*unknown, strict=True))
-        strange = first, second
-    return fit_scope(task.spec.name, embeddings, logits, gold, own, strange)
+    return embeddings, logits, gold, own

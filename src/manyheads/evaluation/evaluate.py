@@ -289,6 +289,22 @@ def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, Ta
     return {name: task for name, task in known.items() if tasks is None or name in tasks}
 
 
+def refuse_learned(loaded: LoadedModel) -> None:
+    """Refuse to score a model on the records of its run, if it has learned from all of them.
+
+    Raises:
+        ModelError: it has.
+    """
+    if loaded.config.refit is not None:
+        raise ModelError(
+            "the model has learned from all records of its run, and none is left to score it on",
+            where=loaded.path,
+            expected="other labelled data; or the model before, whose scores tell what to expect: "
+            f"{loaded.config.refit}",
+            fix=f"Name a file: {option('--file FILE', '`data`')}.",
+        )
+
+
 def own_validation_files(
     loaded: LoadedModel, chosen: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
@@ -299,16 +315,7 @@ def own_validation_files(
             the model has learned from them (`refit`).
         ConfigError: a task has none.
     """
-    if loaded.config.refit is not None:
-        raise ModelError(
-            "the model has learned from all labelled records of its run, and none is left to score "
-            "it on",
-            where=loaded.path,
-            expected="other labelled data; or the model before, whose scores tell what to expect: "
-            f"{loaded.config.refit}",
-            fix="Name a file: "
-            + option("manyheads evaluate MODEL --file FILE", "manyheads.evaluate(MODEL, FILE)"),
-        )
+    refuse_learned(loaded)
     files = {
         path: tuple(name for name in names if name in chosen)
         for path, names in located(loaded.config, loaded.path).valid_files().items()

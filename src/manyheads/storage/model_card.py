@@ -192,7 +192,8 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     if (before := metrics.get("before_refit")) is not None:
         return (
             "This model has learned from all labelled records, and none was left to score it on. "
-            "The same run without the validation records has these scores.\n\n" + _scores(before)
+            "The model before, which had not learned from the validation records, has these "
+            "scores.\n\n" + _scores(before)
         )
     rows = [
         [_cell(task), _cell(metric), f"{value:.4f}"]

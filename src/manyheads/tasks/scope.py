@@ -172,6 +172,25 @@ def fit_scope(
     return replace(scope, direction=along * scope.direction, weights=np.array([*weights, bias]))
 
 
+def described_anew(
+    scope: Scope, embeddings: Floats, gold: NDArray[np.int64], classes: int
+) -> Scope:
+    """Return a scope of a model whose encoder has learned more, by the weights of one before.
+
+    The classes are described by the embeddings of now. The weights need texts that the model has
+    not learned from, and are those of the model before.
+
+    Args:
+        scope: that of the model before, without a direction towards known texts out of scope.
+        embeddings: [N, H] of texts that the scope before was fitted on.
+        gold: [N] their classes.
+        classes: K.
+    """
+    values = np.asarray(embeddings, np.float64)
+    found = _described(scope.task, values, gold, classes, values[:0])
+    return replace(found, weights=scope.weights)
+
+
 def _without(
     gold: NDArray[np.int64], distances: Values, cosines: Values, logits: Values
 ) -> tuple[Values, Values, Values]:

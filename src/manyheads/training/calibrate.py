@@ -18,6 +18,7 @@ from manyheads.evaluation import (
     fit_calibrations,
     fit_scope_of,
     folds_of,
+    scope_anew,
     score,
 )
 from manyheads.inference import Runtime, exported_backends, load_model, store_calibration
@@ -42,7 +43,6 @@ _TASKS_WITHOUT_FOLD = "task_scores_without_fold"
 
 _ALL = "validation records, which also chose the epoch"
 _OTHERS = "validation records that did not decide the choice of the epoch"
-_BEFORE = "validation records, by the model before it was refitted"
 """The sources of a run's own calibrations."""
 
 
@@ -114,7 +114,7 @@ def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: b
     """
     if run.earlier is not None:
         with _reported(run.save_dir / BEST, report):
-            _carry(run, run.earlier, report, only_missing=only_missing)
+            _carry(run, run.earlier, report)
         return
     history = run.state.history
     scores = [entry.get(_WITHOUT_FOLD) for entry in history]
@@ -149,27 +149,30 @@ def _reported(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
         )
 
 
-def _carry(
-    run: Run, earlier: Earlier, report: Callable[[str], None], *, only_missing: bool
-) -> None:
-    """Give the model of a run on all records the calibration and scope of the model before.
+def _carry(run: Run, earlier: Earlier, report: Callable[[str], None]) -> None:
+    """Give the model of a run on all records the calibrations and the scope of the model before.
 
-    No record is left to fit them on. Each is kept for tasks that have the same labels still.
+    No record is left to fit them on. They are kept for tasks that have the same labels still; the
+    classes of the scope are described by the embeddings of now.
     """
     manifest = read_manifest(run.save_dir / BEST)
-    if "tasks" in manifest.calibration and (only_missing or is_by_user(manifest.calibration)):
+    if "tasks" in manifest.calibration:
         return
     same = {task["name"] for task in manifest.tasks if task in earlier.tasks}
     known = earlier.calibration.get("tasks", {})
-    tasks = {name: {**one, "source": _BEFORE} for name, one in known.items() if name in same}
+    tasks = {
+        name: {**one, "source": _of_before(one["source"])}
+        for name, one in known.items()
+        if name in same
+    }
     found = earlier.calibration.get("scope", {})
-    scope = earlier.scope if found.get("task") in same else None
-
-    def change(own: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**own, "tasks": tasks}
-
+    scope = None
+    # A direction towards known texts out of scope is one of the embeddings of before.
+    if earlier.scope is not None and earlier.scope.task in same and not found.get("unknown"):
+        scope = scope_anew(_evidence(run, manifest.folder), earlier.scope)
     if tasks or scope is not None:
-        store_calibration(manifest, change, scope, _BEFORE, found.get("unknown", 0))
+        source = _of_before(found.get("source", ""))
+        store_calibration(manifest, lambda own: {**own, "tasks": tasks}, scope, source)
     if tasks:
         report(f"Scores of {listing(tasks)} are calibrated as those of the model before.")
     if lost := [name for name in known if name not in same]:
@@ -177,6 +180,21 @@ def _carry(
             f"warning: the scores of {listing(lost)} are not calibrated: with all records, there "
             "are other labels than before."
         )
+    if earlier.scope is not None and scope is None:
+        report(
+            "warning: whether texts are in scope is not known of this model, as of the one before. "
+            "To fit that on other records, run: "
+            + option(
+                f"manyheads calibrate {manifest.folder} --file FILE --unknown FILE",
+                f"manyheads.calibrate({str(manifest.folder)!r}, FILE, unknown=FILE)",
+            )
+        )
+
+
+def _of_before(source: str) -> str:
+    """Return where a calibration comes from, in a model that has learned these records too."""
+    records = "validation records" if source in (_ALL, _OTHERS) else source
+    return f"{records}, by the model before it was refitted"
 
 
 def added_to(folder: Path) -> list[str]:
@@ -202,11 +220,7 @@ def added_to(folder: Path) -> list[str]:
 def is_by_user(calibration: Mapping[str, Any]) -> bool:
     """Return whether a model's calibration has anything that its run did not make."""
     tasks = calibration.get("tasks", {}).values()
-    return any(
-        one.get("source") not in (_ALL, _OTHERS, _BEFORE)
-        or (one.get("thresholds") and one["source"] != _BEFORE)
-        for one in tasks
-    )
+    return any(one.get("source") not in (_ALL, _OTHERS) or one.get("thresholds") for one in tasks)
 
 
 @dataclass(frozen=True)
@@ -230,7 +244,9 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
     """
     other = choices_without_folds(model.scores, model.errors, model.epoch)
     source = _ALL if other is None else _OTHERS
-    outcomes = _evidence(run, model)
+    is_known = run.best_evidence is not None and model.epoch == run.state.best.epoch
+    outcomes = run.best_evidence if is_known else None
+    outcomes = outcomes or _evidence(run, model.folder)
     fitted = fit_calibrations(outcomes, source, other or ())
     which = "" if model.folder.name == BEST else f" in {model.folder.name}"
     for name, task in fitted.items():
@@ -251,9 +267,7 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
     store_calibration(manifest, change, scope, source)
 
 
-def _evidence(run: Run, model: _Model) -> Outcomes:
-    """Return the model's outcomes on the validation data; scored again unless the run has them."""
-    if run.best_evidence is not None and model.epoch == run.state.best.epoch:
-        return run.best_evidence
-    predictor = load_model(model.folder, Runtime("torch", threads=run.config.threads)).predictor
+def _evidence(run: Run, folder: Path) -> Outcomes:
+    """Score a model on the run's validation records."""
+    predictor = load_model(folder, Runtime("torch", threads=run.config.threads)).predictor
     return score(predictor, run.validation_sets(), evidence=True)

@@ -72,10 +72,16 @@ def check_resumed(
         report: receives messages for the user.
 
     Raises:
-        RunMismatch: the run is beyond its new end.
+        RunMismatch: the run is beyond its new end, or its number of epochs is fixed (`refit`).
     """
     if config.epochs == stored:
         return
+    if config.refit is not None:
+        raise RunMismatch(
+            f"`num_epochs` is {config.epochs}, but a run on all records has the number that the "
+            f"run before has chosen, {stored}",
+            fix="Leave it out.",
+        )
     begun = state.epoch + (state.step_in_epoch > 0)
     if config.epochs < max(begun, 1):
         position = (

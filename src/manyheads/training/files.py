@@ -25,8 +25,9 @@ from manyheads.data.infer_tasks import InferredTasks
 from manyheads.data.readers import Layout, is_in_memory
 from manyheads.data.starting_config import split_paths, starting_config
 from manyheads.errors import ManyheadsError, RequestError, at, listing, option
+from manyheads.modeling import list_checkpoints
 from manyheads.storage import CONFIG_FILE, explained
-from manyheads.training.refit import has_all_records, write_all_records
+from manyheads.training.refit import write_all_records
 from manyheads.training.run_folder import refuse_other_run
 from manyheads.training.state import RunMismatch
 
@@ -158,7 +159,8 @@ def read_files(
     """
     save_dir = Path(config.save_dir)
     if config.refit is not None:
-        if resume and has_all_records(config):
+        # Before the first checkpoint there is nothing to resume, and the run begins anew.
+        if resume and list_checkpoints(save_dir):
             report(f"The data are those that the run was started with: {save_dir / FOLDER}")
             return
         if not overwrite:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from manyheads.config import Config, load_config, stored_config
+from manyheads.config import AUTO, Config, load_config, stored_config
 from manyheads.data.all_records import AllRecords
 from manyheads.data.hold_out import FOLDER, LAYOUT
 from manyheads.data.own_files import located
@@ -27,10 +27,12 @@ from manyheads.storage import (
     Manifest,
     StrPath,
     is_model_folder,
+    logged_epochs,
     read_manifest,
     resolve_model,
 )
 from manyheads.tasks import Scope, TaskSpec
+from manyheads.training.epochs import is_complete
 
 SAVE_DIR = "refitted"
 """The folder of the new run, unless another one is named."""
@@ -81,7 +83,7 @@ def _best_model(model: StrPath) -> Manifest:
     """Return the manifest of a run's best model.
 
     Raises:
-        RequestError: it is something else.
+        RequestError: it is something else, or the run is not finished.
         ModelError: it is damaged or missing.
     """
     path = resolve_model(model)
@@ -106,15 +108,17 @@ def _best_model(model: StrPath) -> Manifest:
             where=at(path),
             expected="the best model of a run; an earlier version wrote none, and a model with "
             "labels that were added is not one",
-            fix="Train on all labelled records: "
-            + option("manyheads train FILE", "manyheads.train(DATA)"),
+            fix="Train on your records anew, and refit that run.",
+        )
+    epochs, config = logged_epochs(path.parent), stored_config(manifest.config)
+    if epochs and config.num_epochs != AUTO and not is_complete(config, len(epochs), epochs):
+        raise RequestError(
+            f"the run is not finished: it has {counted(len(epochs), 'epoch')} of {config.epochs}",
+            where=at(path.parent),
+            expected="a finished run, which has chosen its best epoch",
+            fix=f"Continue it with {option('--resume')}.",
         )
     return manifest
-
-
-def has_all_records(config: Config) -> bool:
-    """Return whether the files of a run on all records have been written."""
-    return all(Path(path).exists() for path in (*config.train_files(), *config.valid_files()))
 
 
 def write_all_records(config: Config, report: Callable[[str], None]) -> None:
@@ -150,8 +154,8 @@ def write_all_records(config: Config, report: Callable[[str], None]) -> None:
         )
     count = records.write(before, manifest.folder)
     report(
-        f"Training on all {counted(count, 'labelled record')} of {config.refit}, those included "
-        "that it was validated on: nothing is left to score this model on."
+        f"Training on all {counted(count, 'record')} of {config.refit}, those included that it was "
+        "validated on: nothing is left to score this model on."
     )
 
 

@@ -245,7 +245,7 @@ def prepare_data(
     distillation = Distillation.of_run(config, data, start.original.to(start.compute.device))
     teaching = _teaching(start, data, found, processes, report)
     reference = None
-    if not found and processes.is_first and data.validation:
+    if not found and processes.is_first and config.refit is None:
         reference = _reference(start, data)
     terms = tuple(term for term in (distillation, teaching) if term is not None)
     return DataStage(data, terms, reference)

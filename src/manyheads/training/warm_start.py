@@ -250,6 +250,12 @@ def load_warm_start(config: Config, report: Callable[[str], None]) -> tuple[Enco
     start = WarmStart.of_model(trained, config)
     _check_tasks(start.complete(config), trained, path)
     report(_described(config, path, list(start.tasks), list(start.carried.tasks)))
+    if trained.config.refit is not None and start.tasks:
+        report(
+            f"warning: the model in `init_from` has learned from all records of "
+            f"{trained.config.refit}, those included that it was validated on. If validation "
+            "records of this run are among them, its scores are too high."
+        )
     if config.max_length != trained.max_length and "max_length" in config.model_fields_set:
         report(
             f"warning: `max_length` is {config.max_length} and was {trained.max_length} in the "

@@ -48,8 +48,8 @@ class Data(Strict):
         str | None,
         Setting(resume="same name", processes="same name", path="input", internal=True),
     ] = Field(default=None, min_length=1)
-    """The trained model whose run is repeated on all of its labelled records: `train_file` has its
-    validation records too, and nothing is validated."""
+    """The trained model whose run is repeated on all of its records, as `manyheads refit` does: the
+    training files have its validation records too, and nothing is validated."""
     format: Annotated[str | None, _LAYOUT] = None
     """The format of the data files, one of those that `manyheads data formats` lists. Default:
     detected from each file's content and extension."""

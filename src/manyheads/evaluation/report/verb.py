@@ -13,7 +13,7 @@ from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.data.suspects import Suspect
 from manyheads.errors import DataError, ModelError, RequestError, listing, option, refuse_one_name
-from manyheads.evaluation.evaluate import EvaluationReport, evaluate
+from manyheads.evaluation.evaluate import EvaluationReport, evaluate, refuse_learned
 from manyheads.evaluation.report.build import (
     Surroundings,
     decisions_of,
@@ -78,10 +78,12 @@ def report(
     changed = None
     if against is not None:
         source, laid_out = data, layout
+        other = load(against)
         if source is None:
+            refuse_learned(other)
             source = _only_file(evaluated)
             laid_out = Layout.of(located(loaded.config, loaded.path))
-        changed = changes(evaluated_on(source, laid_out, load(against), drift=False), evaluated)
+        changed = changes(evaluated_on(source, laid_out, other, drift=False), evaluated)
     training, reason = _training_records(loaded)
     notes = _notes(evaluated, loaded, reason)
     found = curves = None
