@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -182,14 +183,38 @@ def test_a_calibration_on_other_records_keeps_its_source(runs: Path, tmp_path: P
     assert found["source"] == "records of own.jsonl, by the model before it was refitted"
 
 
+def test_a_task_that_is_carried_on_unchanged_keeps_its_calibration(
+    runs: Path, tmp_path: Path
+) -> None:
+    more = write_records(tmp_path / "more.jsonl", [
+        {"text": one["tokens"][0], "topic": one["label"]} for one in sentences(40, 5)
+    ])  # fmt: skip
+    manyheads.add_head(
+        runs / "run", "topic", kind="classification", field="topic", train_file=more,
+        save_dir=tmp_path / "added", num_epochs=1, threads=1, progress=False,
+    )  # fmt: skip
+    manyheads.refit(tmp_path / "added", save_dir=tmp_path / "all", progress=False)
+    before, after = (read_manifest(folder / "best") for folder in (runs / "run", tmp_path / "all"))
+    expected = before.calibration["tasks"]
+    assert {name: after.calibration["tasks"][name] for name in expected} == expected
+
+
+def test_a_run_that_was_moved_is_resumed(runs: Path, tmp_path: Path) -> None:
+    made = refit_config(runs / "run", {"save_dir": tmp_path / "all", "checkpoint_every": 1})
+    with pytest.raises(Killed):
+        train(made, reporter=Spy(stop_at(2)))
+    (tmp_path / "all").rename(tmp_path / "moved")
+    again = manyheads.refit(runs / "run", save_dir=tmp_path / "moved", resume=True, progress=False)
+    assert len(again.history) == 3
+
+
 def test_a_scope_that_knows_texts_out_of_scope_is_not_carried(tmp_path: Path) -> None:
     records = different(200, 9)
     for record in records:
         record["label"] = "weather" if "weather" in record["tokens"] else record["label"]
     path = write_records(tmp_path / "data.jsonl", records)
     manyheads.train(path, hold_out=0.5, **fast(tmp_path))
-    strange = tmp_path / "strange.txt"
-    strange.write_text("\n".join(["bad bad rome"] * 30), encoding="utf-8")
+    strange = write_records(tmp_path / "strange.jsonl", [{"text": "bad bad rome"}] * 30)
     manyheads.calibrate(tmp_path / "run", unknown=strange)
     assert read_manifest(tmp_path / "run/best").calibration["scope"]["unknown"] == 30
     spy = Spy()
@@ -286,13 +311,12 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(
     for path in copy.glob("*.pt"):
         path.unlink()
     shutil.rmtree(copy / "best")
-    (copy / "config.yaml").unlink()
-    other, _ = run(tmp_path)
+    other, _ = run(tmp_path, learning_rate=2e-3)
     spy = Spy()
     manyheads.refit(other.save_dir, save_dir=copy, resume=True, reporter=spy)
     assert spy.said("Training on all 22 records")
     assert len(lines(copy / "data/train.jsonl")) == 22
-    assert (copy / "config.yaml").exists()
+    assert load_config(copy / "config.yaml").learning_rate == 2e-3
 
 
 def test_labels_that_only_validation_data_have_are_refused_where_they_are(tmp_path: Path) -> None:
@@ -360,11 +384,6 @@ def test_a_layout_is_that_of_the_run_before(tmp_path: Path) -> None:
 def test_what_cannot_be_refitted_is_refused(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has learned from all labelled records"):
         refit_config(runs / "all", {})
-    unfinished = config(tmp_path, num_epochs=3)
-    with pytest.raises(Killed):
-        train(unfinished, reporter=Spy(stop_at(10)))
-    with pytest.raises(RequestError, match="the run is not finished: it has 1 epoch of 3"):
-        refit_config(unfinished.save_dir, {})
     with pytest.raises(RequestError, match="a checkpoint is not the best model"):
         refit_config(next((runs / "run").glob("*.pt")), {})
     with pytest.raises(ModelError, match="no such model"):
@@ -377,6 +396,19 @@ def test_what_cannot_be_refitted_is_refused(runs: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(RequestError, match="no run has chosen this model"):
         refit_config(tmp_path / "extended", {})
+
+
+def test_an_unfinished_run_is_refitted_with_a_warning(runs: Path, tmp_path: Path) -> None:
+    unfinished = config(tmp_path, num_epochs=3)
+    with pytest.raises(Killed):
+        train(unfinished, reporter=Spy(stop_at(10)))
+    spy = Spy()
+    train(refit_config(unfinished.save_dir, {"save_dir": tmp_path / "all"}), reporter=spy)
+    (said,) = (text for text in spy.messages if "warning: the run before" in text)
+    assert re.search(r"has \d epochs? of 3; this one has \d epochs?, as the best", said)
+    spy = Spy()
+    train(refit_config(runs / "run", {"save_dir": tmp_path / "finished"}), reporter=spy)
+    assert not spy.said("warning: the run before")
 
 
 def test_a_run_before_stays_where_it_is_or_nothing_is_replaced(runs: Path, tmp_path: Path) -> None:
@@ -446,6 +478,13 @@ def test_its_validation_records_are_nobodys_validation_records(runs: Path, tmp_p
     assert distill_config([str(runs / "all")], None, files).refit is None
     student = distill_config([str(runs / "run"), str(runs / "all")], None, {})
     assert student.valid_file == str(runs / "run/data/valid.jsonl")
+    spy = Spy()
+    manyheads.distill(
+        [runs / "run", runs / "all"], save_dir=tmp_path / "student", num_epochs=1, reporter=spy
+    )
+    assert [text.partition(" has learned")[0] for text in spy.messages if "too high" in text] == [
+        f"warning: the teacher ({runs / 'all'})"
+    ]
     more = write_records(tmp_path / "more.jsonl", [
         {"text": one["tokens"][0], "topic": one["label"]} for one in sentences(40, 5)
     ])  # fmt: skip

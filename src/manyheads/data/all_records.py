@@ -77,7 +77,7 @@ class AllRecords:
                 for name in one.tasks:
                     files.setdefault(name, {})[key] = str(one.path)
         return {
-            name: _settings(task, all=config.init_from is not None) | files[name]
+            name: _settings(task, with_defaults=config.init_from is not None) | files[name]
             for name, task in _trained(config).items()
         }
 
@@ -134,9 +134,9 @@ def _named(folder: Path, files: Mapping[str, object], names: tuple[str, ...], na
     return folder / (name if len(files) == 1 else f"{names[0]}.{name}")
 
 
-def _settings(task: TaskConfig, *, all: bool) -> dict[str, Any]:
-    """Return a task's settings for files in the standard layout, without defaults unless `all`."""
-    values = task.model_dump(exclude_defaults=not all)
+def _settings(task: TaskConfig, *, with_defaults: bool) -> dict[str, Any]:
+    """Return a task's settings for files in the standard layout."""
+    values = task.model_dump(exclude_defaults=not with_defaults)
     kept = {k: v for k, v in values.items() if k not in LAYOUT and v is not None}
     return {"kind": task.kind, **kept}
 

@@ -178,10 +178,10 @@ def fit_scope_of(
 
 
 def scope_anew(outcomes: Outcomes, before: Scope) -> Scope | None:
-    """Return the scope of a model that has learned the records too that a scope was fitted on.
+    """Return the scope of a model that has learned more, with the weights of one before.
 
     Args:
-        outcomes: of these records, by the model of now.
+        outcomes: of labelled records, by the model of now.
         before: the scope of the model before.
 
     Returns:

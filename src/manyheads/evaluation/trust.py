@@ -194,12 +194,11 @@ def _strange(
     predictor: Predictor, task: TaskOutcomes | None, file: StrPath
 ) -> list[tuple[Any, Any]]:
     """Return the embedding and the logits of each text of a file that is out of scope."""
-    path = os.fspath(file)
-    rows = read_rows(path, layout=Layout.of_texts(path), needs_labels=False)
+    rows = read_rows(os.fspath(file), needs_labels=False)
     texts = (row.fields.get("text") for row in rows)
     given = [text for text in texts if isinstance(text, str) and text.strip()]
     if not given:
-        raise DataError("there is no text", where=path, expected="at least one `text`")
+        raise DataError("there is no text", where=os.fspath(file), expected="at least one `text`")
     if task is None:
         return []
     found = (p.in_scope for p in predictor.record(given, [task.spec.name]))

@@ -182,7 +182,7 @@ def described_anew(
 
     Args:
         scope: that of the model before, without a direction towards known texts out of scope.
-        embeddings: [N, H] of texts that the scope before was fitted on.
+        embeddings: [N, H] of labelled texts.
         gold: [N] their classes.
         classes: K.
     """

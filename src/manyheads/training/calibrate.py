@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from manyheads.data.records import Record, read_records
 from manyheads.errors import ManyheadsError, counted, listing, option
 from manyheads.evaluation import (
     FOLDS,
@@ -21,7 +22,13 @@ from manyheads.evaluation import (
     scope_anew,
     score,
 )
-from manyheads.inference import Runtime, exported_backends, load_model, store_calibration
+from manyheads.inference import (
+    Predictor,
+    Runtime,
+    exported_backends,
+    load_model,
+    store_calibration,
+)
 from manyheads.storage import (
     BEST,
     Manifest,
@@ -130,7 +137,7 @@ def calibrate_models(run: Run, report: Callable[[str], None], *, only_missing: b
         with _reported(model.folder, report):
             manifest = read_manifest(model.folder)
             calibration = manifest.calibration
-            if "tasks" in calibration and (only_missing or is_by_user(calibration)):
+            if "tasks" in calibration and (only_missing or is_by_user(run, calibration)):
                 continue
             _calibrate(run, model, manifest, report)
 
@@ -165,13 +172,15 @@ def _carry(run: Run, earlier: Earlier, report: Callable[[str], None]) -> None:
         for name, one in known.items()
         if name in same
     }
+    if run.freezing.is_whole:  # the outputs of carried tasks are those of `init_from`
+        tasks |= run.warm_start.carried.calibrations
     found = earlier.calibration.get("scope", {})
     scope = None
     # A direction towards known texts out of scope is one of the embeddings of before.
     if earlier.scope is not None and earlier.scope.task in same and not found.get("unknown"):
         scope = scope_anew(_evidence(run, manifest.folder), earlier.scope)
     if tasks or scope is not None:
-        source = _of_before(found.get("source", ""))
+        source = f"validation records, with the weights of: {_of_before(found.get('source', ''))}"
         store_calibration(manifest, lambda own: {**own, "tasks": tasks}, scope, source)
     if tasks:
         report(f"Scores of {listing(tasks)} are calibrated as those of the model before.")
@@ -197,8 +206,8 @@ def _of_before(source: str) -> str:
     return f"{records}, by the model before it was refitted"
 
 
-def added_to(folder: Path) -> list[str]:
-    """Return what was added to a model after its run had made it, in words.
+def added_to(run: Run, folder: Path) -> list[str]:
+    """Return what was added to a run's model after the run had made it, in words.
 
     It goes with the model when the run is continued and finds a better one.
     """
@@ -211,16 +220,17 @@ def added_to(folder: Path) -> list[str]:
     if graphs:
         by = option("`manyheads export`", "manyheads.export")
         added.append(f"graphs ({', '.join(graphs)}); make them again by {by}")
-    if is_by_user(manifest.calibration):
+    if is_by_user(run, manifest.calibration):
         by = option("`manyheads calibrate`", "manyheads.calibrate")
         added.append(f"calibration or thresholds; make them again by {by}")
     return added
 
 
-def is_by_user(calibration: Mapping[str, Any]) -> bool:
-    """Return whether a model's calibration has anything that its run did not make."""
-    tasks = calibration.get("tasks", {}).values()
-    return any(one.get("source") not in (_ALL, _OTHERS) or one.get("thresholds") for one in tasks)
+def is_by_user(run: Run, calibration: Mapping[str, Any]) -> bool:
+    """Return whether a model's calibration has anything that its run did not make or carry."""
+    tasks = calibration.get("tasks", {})
+    own = [tasks[name] for name in tasks if name not in run.warm_start.carried.tasks]
+    return any(one.get("source") not in (_ALL, _OTHERS) or one.get("thresholds") for one in own)
 
 
 @dataclass(frozen=True)
@@ -244,9 +254,8 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
     """
     other = choices_without_folds(model.scores, model.errors, model.epoch)
     source = _ALL if other is None else _OTHERS
-    is_known = run.best_evidence is not None and model.epoch == run.state.best.epoch
-    outcomes = run.best_evidence if is_known else None
-    outcomes = outcomes or _evidence(run, model.folder)
+    known = run.best_evidence if model.epoch == run.state.best.epoch else None
+    outcomes = known or _evidence(run, model.folder)
     fitted = fit_calibrations(outcomes, source, other or ())
     which = "" if model.folder.name == BEST else f" in {model.folder.name}"
     for name, task in fitted.items():
@@ -268,6 +277,16 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
 
 
 def _evidence(run: Run, folder: Path) -> Outcomes:
-    """Score a model on the run's validation records."""
+    """Score a model on the run's validation records, or on those of the run before."""
     predictor = load_model(folder, Runtime("torch", threads=run.config.threads)).predictor
-    return score(predictor, run.validation_sets(), evidence=True)
+    sets = run.validation_sets() if run.earlier is None else _sets_before(run, predictor)
+    return score(predictor, sets, evidence=True)
+
+
+def _sets_before(run: Run, predictor: Predictor) -> list[tuple[list[Record], tuple[str, ...]]]:
+    """Read the records on which the run before was validated, each file with its tasks."""
+    label_sets = {spec.name: spec.label_set() for spec in predictor.specs}
+    return [
+        (list(read_records(path, {n: run.config.tasks[n] for n in names}, label_sets)), names)
+        for path, names in run.config.valid_files().items()
+    ]

@@ -97,7 +97,7 @@ def _check_trained(run: Run) -> None:
 
 def _replace_best(run: Run, name: str, reporter: Reporter) -> None:
     """Save the epoch's model as a best one; report what goes with the one before."""
-    lost = added_to(run.save_dir / name) if run.processes.is_first else []
+    lost = added_to(run, run.save_dir / name) if run.processes.is_first else []
     run.save_best(run.state.epoch, name)
     for what in lost:
         reporter.message(f"warning: the new {name} replaces a model with {what}.")

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from manyheads.config import AUTO, Config, load_config, stored_config
+from manyheads.config import Config, load_config, stored_config
 from manyheads.data.all_records import AllRecords
 from manyheads.data.hold_out import FOLDER, LAYOUT
 from manyheads.data.own_files import located
 from manyheads.errors import ConfigError, RequestError, at, counted, option, shorten
 from manyheads.inference import read_scope
+from manyheads.modeling import list_checkpoints
 from manyheads.storage import (
     CONFIG_FILE,
     Manifest,
@@ -52,7 +53,7 @@ def refit_config(model: StrPath, settings: Mapping[str, Any], *, resume: bool = 
     """Return the configuration of a run that repeats another one on all of its labelled records.
 
     Args:
-        model: the folder of the run, or of its best model.
+        model: the folder of a run, or of its best model.
         settings: fields of the configuration that say where and how the new run computes.
         resume: whether a run in the folder is continued.
 
@@ -64,8 +65,15 @@ def refit_config(model: StrPath, settings: Mapping[str, Any], *, resume: bool = 
     given = {name: value for name, value in settings.items() if value is not None}
     save_dir = os.fspath(given.setdefault("save_dir", SAVE_DIR))
     kept = Path(save_dir) / CONFIG_FILE
-    if resume and kept.exists():
-        return load_config(kept, {**given, "refit": os.fspath(model)}, stored=True)
+    if resume and kept.exists() and list_checkpoints(Path(save_dir)):
+        stored = load_config(kept, stored=True)
+        # Its folder may have been moved.
+        files = {
+            f"tasks.{name}.{key}": str(Path(save_dir, FOLDER, Path(getattr(task, key)).name))
+            for name, task in stored.tasks.items()
+            for key in ("train_file", "valid_file")
+        }
+        return load_config(kept, {**given, **files, "refit": os.fspath(model)}, stored=True)
     manifest = _best_model(model)
     before = located(stored_config(manifest.config), manifest.folder)
     # A run that starts from a trained model takes over what is not set.
@@ -83,7 +91,7 @@ def _best_model(model: StrPath) -> Manifest:
     """Return the manifest of a run's best model.
 
     Raises:
-        RequestError: it is something else, or the run is not finished.
+        RequestError: it is something else.
         ModelError: it is damaged or missing.
     """
     path = resolve_model(model)
@@ -100,7 +108,7 @@ def _best_model(model: StrPath) -> Manifest:
             "the model has learned from all labelled records of its run already",
             where=at(path),
             expected=f"the run before: {manifest.config['refit']}",
-            fix="Add records to its data, and train anew.",
+            fix="Name that run; or add records to its data, and train anew.",
         )
     if manifest.epoch is None:
         raise RequestError(
@@ -109,14 +117,6 @@ def _best_model(model: StrPath) -> Manifest:
             expected="the best model of a run; an earlier version wrote none, and a model with "
             "labels that were added is not one",
             fix="Train on your records anew, and refit that run.",
-        )
-    epochs, config = logged_epochs(path.parent), stored_config(manifest.config)
-    if epochs and config.num_epochs != AUTO and not is_complete(config, len(epochs), epochs):
-        raise RequestError(
-            f"the run is not finished: it has {counted(len(epochs), 'epoch')} of {config.epochs}",
-            where=at(path.parent),
-            expected="a finished run, which has chosen its best epoch",
-            fix=f"Continue it with {option('--resume')}.",
         )
     return manifest
 
@@ -153,10 +153,33 @@ def write_all_records(config: Config, report: Callable[[str], None]) -> None:
             fix=f"Use {option('`manyheads refit`', 'manyheads.refit')}, which names them.",
         )
     count = records.write(before, manifest.folder)
+    epochs = logged_epochs(manifest.folder.parent)
+    has_logged = any(e["best"] and e["epoch"] == manifest.epoch for e in epochs)
+    if has_logged and not is_complete(before, len(epochs), epochs):
+        report(
+            f"warning: the run before has {counted(len(epochs), 'epoch')} of {before.epochs}; this "
+            f"one has {counted(config.epochs, 'epoch')}, as the best model so far."
+        )
     report(
         f"Training on all {counted(count, 'record')} of {config.refit}, those included that it was "
         "validated on: nothing is left to score this model on."
     )
+
+
+def warn_if_learned(model: str, trained: Config, report: Callable[[str], None]) -> None:
+    """Warn if a model that a run learns from has learned from its own validation records.
+
+    Args:
+        model: the model, in words.
+        trained: the configuration that it was trained with.
+        report: receives the message.
+    """
+    if trained.refit is not None:
+        report(
+            f"warning: {model} has learned from all records of {trained.refit}, those included "
+            "that it was validated on. If validation records of this run are among them, its "
+            "scores are too high."
+        )
 
 
 @dataclass(frozen=True)

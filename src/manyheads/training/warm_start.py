@@ -41,6 +41,7 @@ from manyheads.modeling.heads import Head
 from manyheads.storage import read_manifest, resolve_model
 from manyheads.tasks import LabelSet, TaskSpec, units_of
 from manyheads.text import Units
+from manyheads.training.refit import warn_if_learned
 
 INHERITED = "inherited"
 """The checkpoint's key of the tasks whose heads continued to learn."""
@@ -250,12 +251,8 @@ def load_warm_start(config: Config, report: Callable[[str], None]) -> tuple[Enco
     start = WarmStart.of_model(trained, config)
     _check_tasks(start.complete(config), trained, path)
     report(_described(config, path, list(start.tasks), list(start.carried.tasks)))
-    if trained.config.refit is not None and start.tasks:
-        report(
-            f"warning: the model in `init_from` has learned from all records of "
-            f"{trained.config.refit}, those included that it was validated on. If validation "
-            "records of this run are among them, its scores are too high."
-        )
+    if start.tasks:
+        warn_if_learned("the model in `init_from`", trained.config, report)
     if config.max_length != trained.max_length and "max_length" in config.model_fields_set:
         report(
             f"warning: `max_length` is {config.max_length} and was {trained.max_length} in the "

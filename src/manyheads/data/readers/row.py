@@ -94,12 +94,6 @@ class Layout:
         }
         return replace(common, own=own)
 
-    @classmethod
-    def of_texts(cls, path: str) -> Layout:
-        """Return the layout of a file of texts without labels: a .txt has one in each line."""
-        has_lines = path.lower().endswith(".txt") and not path.startswith("datasets:")
-        return cls(format="text" if has_lines else None)
-
     def reading(self, tasks: Mapping[str, TaskConfig]) -> Layout:
         """Return the layout for some tasks: lists stay lists where these read lists alone."""
         read = {field for task in tasks.values() for field in task.fields}

@@ -74,13 +74,14 @@ def report(
 
     refuse_one_name("slices", slices)
     loaded = load("saved_model" if model is None else model)
+    other = None if against is None else load(against)
+    if other is not None and data is None:
+        refuse_learned(other)
     evaluated = evaluated_on(data, layout, loaded, drift=drift, keep=slices)
     changed = None
-    if against is not None:
+    if other is not None:
         source, laid_out = data, layout
-        other = load(against)
         if source is None:
-            refuse_learned(other)
             source = _only_file(evaluated)
             laid_out = Layout.of(located(loaded.config, loaded.path))
         changed = changes(evaluated_on(source, laid_out, other, drift=False), evaluated)

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from manyheads.config import Config
-from manyheads.data.readers import Layout, read_rows
+from manyheads.data.readers import Layout, is_dataset_name, read_rows
 from manyheads.data.records import (
     SECOND_TEXT,
     Reach,
@@ -108,7 +108,9 @@ def load_training_data(
         DataError: a record is invalid, or a task has no labels.
         ConfigError: a task has no files, or its labels differ from its trained head's.
     """
-    train_files, valid_files = config.train_files(), config.valid_files()
+    train_files = config.train_files()
+    # With `refit`, nothing is validated.
+    valid_files = {} if config.refit is not None else config.valid_files()
     label_sets = discover_labels(config.tasks, train_files, Layout.of(config))
     units = units or units_of(label_sets.values())
     label_sets = {name: with_units(labels, units) for name, labels in label_sets.items()}
@@ -209,8 +211,10 @@ def read_texts(
 def _texts(paths: Sequence[str]) -> Iterator[Record]:
     """Make an unlabelled record of every sentence, including both sentences of a pair."""
     for path in paths:
+        has_lines = path.lower().endswith(".txt") and not is_dataset_name(path)
         parse = RecordParser({}, {})
-        for row in read_rows(path, layout=Layout.of_texts(path), needs_labels=False):
+        layout = Layout(format="text" if has_lines else None)
+        for row in read_rows(path, layout=layout, needs_labels=False):
             yield parse(row)
             if (other := row.fields.get(SECOND_TEXT)) is not None:
                 yield Record(check_text(other, SECOND_TEXT, row.where), None, {}, row.where)

@@ -38,6 +38,7 @@ from manyheads.storage import (
 from manyheads.tasks import EMBEDDING, LabelSet, TaskSpec, kind_of
 from manyheads.tasks.soft_targets import Spans
 from manyheads.text import Floats
+from manyheads.training.refit import warn_if_learned
 
 CHUNK = 2048
 """Sentences in a file of the cache."""
@@ -177,7 +178,9 @@ class TrainedTeacher:
     def _predictor(self) -> Predictor:
         compute = self._compute
         runtime = Runtime("torch", str(compute.device), compute.threads)
-        return load_model(self._path, runtime, precision=compute.precision).predictor
+        loaded = load_model(self._path, runtime, precision=compute.precision)
+        warn_if_learned(f"the teacher ({listing([self._path])})", loaded.config, self._report)
+        return loaded.predictor
 
     def tasks(self, tasks: Mapping[str, TaskConfig], labels: Mapping[str, LabelSet]) -> list[str]:
         """Return the tasks that it teaches (see `Source.tasks`)."""
