@@ -137,7 +137,7 @@ def test_where_the_labels_are_others_now_scores_stay_as_they_are(tmp_path: Path)
 
 
 def test_its_figures_are_told_as_those_of_the_model_before(
-    runs: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = read_manifest(runs / "run/best").metrics
     metrics = read_manifest(runs / "all/best").metrics
@@ -150,7 +150,13 @@ def test_its_figures_are_told_as_those_of_the_model_before(
     from manyheads.cli import main
 
     assert main(["info", str(runs / "all")]) == 0
-    assert "These are the metrics of the model before" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "These are the metrics of the model before" in out
+    assert "These are measured with the model before, too." in out
+    copy = shutil.copytree(runs / "all", tmp_path / "all")
+    manyheads.calibrate(copy, write_records(tmp_path / "own.jsonl", different(100, 9)))
+    assert main(["info", str(copy)]) == 0
+    assert "These are measured with the model before" not in capsys.readouterr().out
     card = (runs / "all/best/README.md").read_text(encoding="utf-8")
     said, table = "none was left to score it on", f"| ner | f1 | {value:.4f} |"
     assert said in card
@@ -194,9 +200,53 @@ def test_a_task_that_is_carried_on_unchanged_keeps_its_calibration(
         save_dir=tmp_path / "added", num_epochs=1, threads=1, progress=False,
     )  # fmt: skip
     manyheads.refit(tmp_path / "added", save_dir=tmp_path / "all", progress=False)
-    before, after = (read_manifest(folder / "best") for folder in (runs / "run", tmp_path / "all"))
-    expected = before.calibration["tasks"]
-    assert {name: after.calibration["tasks"][name] for name in expected} == expected
+    first, _, after = (
+        read_manifest(folder / "best").calibration["tasks"]
+        for folder in (runs / "run", tmp_path / "added", tmp_path / "all")
+    )
+    assert first
+    assert {name: after[name] for name in first} == first
+
+
+def test_thresholds_of_a_carried_task_are_those_of_the_model_before(
+    runs: Path, tmp_path: Path
+) -> None:
+    more = write_records(tmp_path / "more.jsonl", [
+        {"text": one["tokens"][0], "topic": one["label"]} for one in sentences(40, 5)
+    ])  # fmt: skip
+    added = manyheads.add_head(
+        runs / "run", "topic", kind="classification", field="topic", train_file=more,
+        save_dir=tmp_path / "added", num_epochs=1, threads=1, progress=False,
+    )  # fmt: skip
+    manyheads.thresholds(added, tasks=["classification"], precision=0.5, confidence=0.5)
+    expected = read_manifest(added.best).calibration["tasks"]["classification"]
+    assert expected["thresholds"] is not None
+    manyheads.refit(added, save_dir=tmp_path / "all", progress=False)
+    found = read_manifest(tmp_path / "all/best").calibration["tasks"]["classification"]
+    assert found == expected
+    spy = Spy()
+    values = load_config(None, dict(read_manifest(added.best).config), stored=True)
+    assert values.init_from is not None
+    manyheads.add_head(
+        runs / "run", "topic", kind="classification", field="topic", train_file=more,
+        save_dir=tmp_path / "added", num_epochs=4, threads=1, resume=True, reporter=spy,
+    )  # fmt: skip
+    assert spy.said("replaces a model with calibration or thresholds") == (
+        read_manifest(added.best).calibration["tasks"]["classification"] != expected
+    )
+
+
+def test_only_the_refit_of_the_same_run_is_resumed(runs: Path, tmp_path: Path) -> None:
+    made = refit_config(runs / "run", {"save_dir": tmp_path / "all", "checkpoint_every": 1})
+    with pytest.raises(Killed):
+        train(made, reporter=Spy(stop_at(2)))
+    other = shutil.copytree(runs / "run", tmp_path / "elsewhere/run")
+    with pytest.raises(RunMismatch, match="another run, which refits"):
+        refit_config(other, {"save_dir": tmp_path / "all"}, resume=True)
+    with pytest.raises(RunMismatch, match="the folder holds another run; expected"):
+        refit_config(runs / "run", {"save_dir": other}, resume=True)
+    again = refit_config(runs / "run/best", {"save_dir": tmp_path / "all"}, resume=True)
+    assert train(again, resume=True).best_score is None
 
 
 def test_a_run_that_was_moved_is_resumed(runs: Path, tmp_path: Path) -> None:
@@ -220,7 +270,7 @@ def test_a_scope_that_knows_texts_out_of_scope_is_not_carried(tmp_path: Path) ->
     spy = Spy()
     manyheads.refit(tmp_path / "run", save_dir=tmp_path / "all", reporter=spy)
     assert "scope" not in read_manifest(tmp_path / "all/best").calibration
-    assert spy.said("whether texts are in scope is not known of this model")
+    assert spy.said("this model does not tell whether texts are in scope")
 
 
 def test_it_is_scored_on_other_records(runs: Path, tmp_path: Path) -> None:

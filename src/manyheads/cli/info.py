@@ -10,6 +10,7 @@ from rich.table import Table
 from manyheads.api.description import Description, describe
 from manyheads.cli.options import DEFAULT_MODEL, JsonFile, TrainedModel, write_json_to
 from manyheads.display.tables import Section, cell, make_table, printable, show
+from manyheads.storage import BEFORE_REFIT
 from manyheads.tasks import kind_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -97,7 +98,8 @@ def _calibration(description: Description) -> Table:
 
 def _scope(description: Description) -> str:
     scope = description.calibration.get("scope")
-    carried = description.is_refitted and "tasks" in description.calibration
+    sources = [task["source"] for task in description.calibration.get("tasks", {}).values()]
+    carried = bool(sources) and all(source.endswith(BEFORE_REFIT) for source in sources)
     return "\n".join(
         [
             *(["These are measured with the model before, too."] if carried else []),

@@ -48,6 +48,7 @@ from manyheads.storage.locate import (
 )
 from manyheads.storage.locked import is_same, open_locked
 from manyheads.storage.manifest import (
+    BEFORE_REFIT,
     FORMAT,
     FORMAT_VERSION,
     Manifest,
@@ -81,6 +82,7 @@ from manyheads.storage.untrusted import (
 )
 
 __all__ = [
+    "BEFORE_REFIT",
     "BEST",
     "CONFIG_FILE",
     "FORMAT",

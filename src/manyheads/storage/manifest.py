@@ -30,6 +30,8 @@ from manyheads.storage.untrusted import (
 
 FORMAT = "manyheads model"
 FORMAT_VERSION = 1
+BEFORE_REFIT = ", by the model before it was refitted"
+"""The end of a calibration's source, in a refitted model that has it from the model before."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _Read = TypeVar("_Read")

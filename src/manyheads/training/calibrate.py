@@ -30,6 +30,7 @@ from manyheads.inference import (
     store_calibration,
 )
 from manyheads.storage import (
+    BEFORE_REFIT,
     BEST,
     Manifest,
     best_of,
@@ -172,8 +173,9 @@ def _carry(run: Run, earlier: Earlier, report: Callable[[str], None]) -> None:
         for name, one in known.items()
         if name in same
     }
-    if run.freezing.is_whole:  # the outputs of carried tasks are those of `init_from`
-        tasks |= run.warm_start.carried.calibrations
+    if run.freezing.is_whole:  # the outputs of carried tasks are those of before
+        carried = run.warm_start.carried.calibrations
+        tasks |= {**carried, **{name: known[name] for name in carried if name in known}}
     found = earlier.calibration.get("scope", {})
     scope = None
     # A direction towards known texts out of scope is one of the embeddings of before.
@@ -191,7 +193,7 @@ def _carry(run: Run, earlier: Earlier, report: Callable[[str], None]) -> None:
         )
     if earlier.scope is not None and scope is None:
         report(
-            "warning: whether texts are in scope is not known of this model, as of the one before. "
+            "warning: this model does not tell whether texts are in scope, as the one before does. "
             "To fit that on other records, run: "
             + option(
                 f"manyheads calibrate {manifest.folder} --file FILE --unknown FILE",
@@ -203,7 +205,7 @@ def _carry(run: Run, earlier: Earlier, report: Callable[[str], None]) -> None:
 def _of_before(source: str) -> str:
     """Return where a calibration comes from, in a model that has learned these records too."""
     records = "validation records" if source in (_ALL, _OTHERS) else source
-    return f"{records}, by the model before it was refitted"
+    return f"{records}{BEFORE_REFIT}"
 
 
 def added_to(run: Run, folder: Path) -> list[str]:
@@ -229,7 +231,8 @@ def added_to(run: Run, folder: Path) -> list[str]:
 def is_by_user(run: Run, calibration: Mapping[str, Any]) -> bool:
     """Return whether a model's calibration has anything that its run did not make or carry."""
     tasks = calibration.get("tasks", {})
-    own = [tasks[name] for name in tasks if name not in run.warm_start.carried.tasks]
+    carried = run.warm_start.carried.calibrations
+    own = [one for name, one in tasks.items() if one != carried.get(name)]
     return any(one.get("source") not in (_ALL, _OTHERS) or one.get("thresholds") for one in own)
 
 

@@ -34,6 +34,7 @@ from manyheads.storage import (
 )
 from manyheads.tasks import Scope, TaskSpec
 from manyheads.training.epochs import is_complete
+from manyheads.training.state import RunMismatch
 
 SAVE_DIR = "refitted"
 """The folder of the new run, unless another one is named."""
@@ -58,7 +59,8 @@ def refit_config(model: StrPath, settings: Mapping[str, Any], *, resume: bool = 
         resume: whether a run in the folder is continued.
 
     Raises:
-        RequestError: it is not the best model of a run, or has learned from all records already.
+        RequestError: it is not the best model of a run, or has learned from all records already;
+            or the run in the folder is another one.
         ModelError: it is damaged or missing.
         ConfigError: a setting is not allowed.
     """
@@ -67,13 +69,14 @@ def refit_config(model: StrPath, settings: Mapping[str, Any], *, resume: bool = 
     kept = Path(save_dir) / CONFIG_FILE
     if resume and kept.exists() and list_checkpoints(Path(save_dir)):
         stored = load_config(kept, stored=True)
+        _refuse_other(stored, model)
         # Its folder may have been moved.
         files = {
             f"tasks.{name}.{key}": str(Path(save_dir, FOLDER, Path(getattr(task, key)).name))
             for name, task in stored.tasks.items()
             for key in ("train_file", "valid_file")
         }
-        return load_config(kept, {**given, **files, "refit": os.fspath(model)}, stored=True)
+        return load_config(kept, {**given, **files}, stored=True)
     manifest = _best_model(model)
     before = located(stored_config(manifest.config), manifest.folder)
     # A run that starts from a trained model takes over what is not set.
@@ -85,6 +88,24 @@ def refit_config(model: StrPath, settings: Mapping[str, Any], *, resume: bool = 
     }
     taken = {k: v for k, v in values.items() if k not in _OWN and v is not None}
     return load_config(None, {**taken, **given, **own}, stored=resume)
+
+
+def _refuse_other(stored: Config, model: StrPath) -> None:
+    """Refuse to resume a run that does not refit a model.
+
+    Raises:
+        RunMismatch: it is no such run, or refits another model; one that is gone may have moved.
+    """
+    known = stored.refit
+    if known is not None and not (Path(known).exists() and Path(model).exists()):
+        return
+    if known is None or resolve_model(known).resolve() != resolve_model(model).resolve():
+        raise RunMismatch(
+            "the folder holds another run" + (f", which refits {known}" if known else ""),
+            where=at(stored.save_dir),
+            expected=f"a run that refits {os.fspath(model)}",
+            fix=f"Replace it with {option('--overwrite')}, or choose another `save_dir`.",
+        )
 
 
 def _best_model(model: StrPath) -> Manifest:
