@@ -162,6 +162,19 @@ def test_hostile_texts_and_labels_are_shown_as_they_are(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_epochs_of_a_run_on_all_records_have_losses_alone(chromium: Any, tmp_path: Path) -> None:
+    file, page = tmp_path / "report.html", chromium.new_page()
+    for scores, said in (({"ner": 0.5}, "Best epoch: 2"), ({}, "No epoch was validated")):
+        epochs = tuple(Epoch(n, n == 2, {"ner": 1 / n}, scores) for n in (1, 2))
+        file.write_text(html_page(replace(hostile_report(), epochs=epochs)), encoding="utf-8")
+        page.goto(file.as_uri())
+        shown = page.locator("#curve").inner_text()
+        assert said in shown
+        assert "Training loss" in shown
+        assert ("Main metric on the validation data" in shown) == bool(scores)
+    page.close()
+
+
 def test_a_text_from_right_to_left_is_laid_out_so(chromium: Any, tmp_path: Path) -> None:
     text = "דנה גרה ב-London."
     spec = TaskSpec("ner", "tagging", ("O", "B-PER", "I-PER"), scheme=Scheme.BIO, decoder="linear")
