@@ -22,7 +22,8 @@ import manyheads
 from files import write
 from manyheads.api import export
 from manyheads.cli import main
-from manyheads.errors import ManyheadsError, ModelError, RequestError
+from manyheads.data.readers import layout_of_texts, read_rows
+from manyheads.errors import DataError, ManyheadsError, ModelError, RequestError
 from manyheads.evaluation import trust
 from manyheads.inference import Runtime, load_model, store_calibration
 from manyheads.inference.trust import read_scorings
@@ -232,6 +233,25 @@ def test_a_scope_file_that_is_missing_cut_or_too_large_is_refused(
     file.unlink()
     with pytest.raises(ModelError, match=r"scope-\w+\.safetensors"):
         load_model(model, Runtime("torch"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        (["the moon is red", "who: is it?", "a|b"], 3),
+        (["__label__odd the moon is red", "__label__odd it is wet"], 2),
+    ],
+)
+def test_texts_out_of_scope_may_be_lines_unless_they_have_labels(
+    tmp_path: Path, lines: list[str], texts: int
+) -> None:
+    path = tmp_path / "others.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found = [row.fields["text"] for row in read_rows(path, layout=layout_of_texts(path))]
+    assert len(found) == texts
+    assert found[0] == "the moon is red"
+    with pytest.raises(DataError, match="no such file"):
+        list(read_rows(tmp_path / "none.txt", layout=layout_of_texts(tmp_path / "none.txt")))
 
 
 def test_texts_out_of_scope_are_read_whatever_their_annotation(model: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from manyheads.config import BATCH_TOKENS, restored_threads
-from manyheads.data.readers import Layout, read_rows
+from manyheads.data.readers import Layout, layout_of_texts, read_rows
 from manyheads.errors import (
     DataError,
     ModelError,
@@ -194,7 +194,7 @@ def _strange(
     predictor: Predictor, task: TaskOutcomes | None, file: StrPath
 ) -> list[tuple[Any, Any]]:
     """Return the embedding and the logits of each text of a file that is out of scope."""
-    rows = read_rows(os.fspath(file), needs_labels=False)
+    rows = read_rows(os.fspath(file), layout=layout_of_texts(file), needs_labels=False)
     texts = (row.fields.get("text") for row in rows)
     given = [text for text in texts if isinstance(text, str) and text.strip()]
     if not given:

@@ -41,6 +41,7 @@ __all__ = [
     "is_dataset_name",
     "is_in_memory",
     "is_missing",
+    "layout_of_texts",
     "read_rows",
     "without_split",
 ]
@@ -114,6 +115,19 @@ def is_data_file(path: str | os.PathLike[str]) -> bool:
     except DataError:
         return False
     return True
+
+
+def layout_of_texts(path: str | os.PathLike[str]) -> Layout:
+    """Return how to read a file of texts without labels: a .txt of no other format has lines."""
+    name = os.fspath(path)
+    is_text = name.lower().endswith(".txt") and not is_dataset_name(name)
+    if not is_text or not Path(name).exists():
+        return Layout()
+    try:
+        format_of(Path(name), name, Layout())
+    except DataError:
+        return Layout(format="text")
+    return Layout()
 
 
 def _told(
