@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -113,6 +115,14 @@ def test_a_writer_that_is_stopped_does_not_stop_others_for_ever(
 def test_a_process_forked_while_a_model_is_written_does_not_keep_its_lock(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    here, sleep = threading.get_ident(), time.sleep
+
+    def waits(seconds: float) -> None:
+        # Threads of other tests, such as a server's, may sleep meanwhile.
+        if threading.get_ident() == here:
+            pytest.fail("waits for the lock")
+        sleep(seconds)
+
     reading, writing = os.pipe()
     with atomic_folder(model) as folder:
         child = os.fork()
@@ -122,7 +132,7 @@ def test_a_process_forked_while_a_model_is_written_does_not_keep_its_lock(
             os._exit(0)
         saved(folder, 1.0)
     try:
-        monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waits for the lock"))
+        monkeypatch.setattr("time.sleep", waits)
         saved(model, 2.0)
     finally:
         os.close(writing)
