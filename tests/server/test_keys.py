@@ -60,7 +60,7 @@ def statuses(client: httpx.Client, *keys: str) -> list[int]:
 
 
 def of_keys(lines: io.StringIO) -> Any:
-    """The log's only entry about keys; a request is logged after its answer, and so perhaps here."""
+    """The log's only entry about keys; a request is logged after its answer, perhaps here."""
     entries = map(json.loads, lines.getvalue().splitlines())
     (found,) = (entry for entry in entries if entry["event"] != "request")
     return found
