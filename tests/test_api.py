@@ -115,3 +115,10 @@ def test_no_public_name_is_that_of_a_room_whose_import_would_replace_it() -> Non
 def test_importing_the_package_imports_no_framework() -> None:
     code = "import sys, manyheads; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_on_windows_the_import_says_what_to_do() -> None:
+    code = "import sys; sys.platform = 'win32'; import manyheads"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("On Windows, install it in WSL 2.\n")

@@ -36,6 +36,7 @@ SentenceClassifier is a scikit-learn classifier.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from manyheads.lazy import loader
@@ -112,6 +113,9 @@ __all__ = [
     "thresholds",
     "train",
 ]
+
+if sys.platform == "win32":  # which has no `flock`
+    raise ImportError("Manyheads needs Linux or a similar system. On Windows, install it in WSL 2.")
 
 # Imported when first used, so that the command line answers at once: from `api` but for a few.
 __getattr__ = loader(
