@@ -10,6 +10,7 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import overload
 
 
 class ManyheadsError(Exception):
@@ -84,6 +85,11 @@ def worded_for_command() -> Iterator[None]:
         _Asker.is_command = before
 
 
+def is_command() -> bool:
+    """Return whether the work was asked for by a command, rather than a Python program."""
+    return _Asker.is_command
+
+
 def option(command: str, python: str = "") -> str:
     """Return how to name an option to the one who reads the message.
 
@@ -92,7 +98,7 @@ def option(command: str, python: str = "") -> str:
         python: as it is written in Python; default: the same, here `` `save_dir` ``,
             `` `backend="torch"` `` and `` `resume=True` ``.
     """
-    if _Asker.is_command:
+    if is_command():
         return command
     name, _, value = command.removeprefix("--").partition(" ")
     given = "=True" if name in _FLAGS else f'="{value}"' if value.islower() else ""
@@ -126,16 +132,25 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
-def refuse_one_name(option: str, names: object) -> None:
-    """Refuse a string where a list of names is expected; it would be read letter by letter.
+@overload
+def listed(option: str, names: Iterable[str]) -> tuple[str, ...]: ...
+
+
+@overload
+def listed(option: str, names: Iterable[str] | None) -> tuple[str, ...] | None: ...
+
+
+def listed(option: str, names: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return the names that an option lists, which may come from an iterator; None without any.
 
     Raises:
-        RequestError: it is one.
+        RequestError: they are a single string, which would be read letter by letter, or no names.
     """
-    if isinstance(names, str):
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
         raise RequestError(
             f"{option} are {shorten(names)}", expected="a list", fix="Put the name into a list."
         )
+    return None if names is None else tuple(names)
 
 
 def install(extra: str) -> str:

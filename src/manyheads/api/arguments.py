@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from manyheads.config import Config, load_config
 from manyheads.data.hold_out import LAYOUT
-from manyheads.data.readers import Layout, are_records, are_splits, in_memory, is_data_file
+from manyheads.data.readers import (
+    Layout,
+    are_records,
+    are_splits,
+    in_memory,
+    is_column,
+    is_data_file,
+)
 from manyheads.errors import ConfigError, RequestError, listing, option, shorten
 from manyheads.inference import Predictor
 from manyheads.storage import StrPath
@@ -33,7 +40,13 @@ def optional_data(data: Any, name: str, named: ExitStack) -> str | None:
 
 
 def named_texts(texts: Any, name: str, named: ExitStack) -> str:
-    """Return the path or name of texts: strings, pairs of two texts, or any form of records."""
+    """Return the path or name of texts: strings, pairs of two texts, or any form of records.
+
+    Raises:
+        RequestError: they are none of these.
+    """
+    if is_column(texts) or isinstance(texts, Iterator) or hasattr(texts, "to_list"):
+        texts = list(texts)
     if isinstance(texts, list | tuple):
         if all(isinstance(text, str) for text in texts):
             texts = [{"text": text} for text in texts]

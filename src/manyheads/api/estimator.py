@@ -82,7 +82,7 @@ class SentenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         classes: NDArray[Any]
         classes, indices = np.unique(labels, return_inverse=True)
-        names = [str(one) for one in classes]
+        names = _class_names(classes)
         records = [{"text": text, _TASK: names[i]} for text, i in zip(texts, indices, strict=True)]
         with TemporaryDirectory(prefix="manyheads-fit-") as folder:
             own: dict[str, Any] = {
@@ -196,6 +196,26 @@ def _texts(X: Any) -> Sequence[str]:
         if not isinstance(text, str):
             raise RequestError(f"text {number} of X is {shorten(text)}", expected="a string")
     return list(values)
+
+
+def _class_names(classes: NDArray[Any]) -> list[str]:
+    """Return the names of classes, [L].
+
+    Raises:
+        RequestError: a name is blank, or two differ only in white space around them.
+    """
+    names = [str(one) for one in classes]
+    known: dict[str, str] = {}
+    for name in names:
+        key = name.strip()
+        if not key:
+            raise RequestError(f"a class of y is {name!r}", expected="a name")
+        if (other := known.setdefault(key, name)) != name:
+            raise RequestError(
+                f"the classes {other!r} and {name!r} of y differ in nothing but white space",
+                expected="one of them",
+            )
+    return names
 
 
 def _labels(y: Any) -> NDArray[Any]:

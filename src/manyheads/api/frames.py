@@ -50,23 +50,47 @@ def texts_of(frame: Any, column: str, pairs: bool) -> list[Text]:
 
 
 def with_predictions(
-    frame: Any, predictions: Sequence[Prediction], *, embed: bool, top_k: int, logits: bool
+    frame: Any,
+    predictions: Sequence[Prediction],
+    blank: Prediction,
+    *,
+    scoped: bool,
+    embed: bool,
+    top_k: int,
+    logits: bool,
 ) -> Any:
     """Return a copy of a DataFrame with columns for predictions, and for what they were asked for.
 
-    A column that exists is kept, and the new one is called `predicted_NAME`.
+    A column that exists is kept, and the new one is called `predicted_NAME`, or
+    `predicted_predicted_NAME` if that exists too.
+
+    Args:
+        frame: the DataFrame.
+        predictions: one for each row.
+        blank: the prediction for a text without words; it has all columns, also those of no row.
+        scoped: whether there is a column `in_scope`.
+        embed: whether there is a column for the embedding.
+        top_k: whether the most probable labels have columns: above 0.
+        logits: whether the head's own output has columns.
     """
     columns: dict[str, list[Any]] = {}
-    for number, prediction in enumerate(predictions):
+    for number, prediction in enumerate([blank, *predictions], -1):
         row = table_cells(prediction, candidates=top_k > 0, logits=logits)
-        if prediction.in_scope is not None:
+        if scoped:
             row["in_scope"] = prediction.in_scope
         if embed:
             row[EMBEDDING] = prediction.embedding
         for name, value in row.items():
-            columns.setdefault(name, [None] * len(predictions))[number] = value
+            column = columns.setdefault(name, [None] * len(predictions))
+            if number >= 0:
+                column[number] = value
     names = set(map(str, frame.columns))
-    renamed = {f"predicted_{n}" if n in names else n: values for n, values in columns.items()}
+    renamed = {}
+    for name, values in columns.items():
+        new = name
+        while new in names:
+            new = f"predicted_{new}"
+        renamed[new] = values
     if hasattr(frame, "assign"):
         return frame.assign(**renamed)
     # polars joins frames of the same height.

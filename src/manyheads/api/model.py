@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -16,9 +16,9 @@ from manyheads.data.readers import Layout, have_fields, is_column
 from manyheads.errors import (
     RequestError,
     counted,
+    listed,
     listing,
     nearest,
-    refuse_one_name,
     shorten,
 )
 from manyheads.inference import (
@@ -242,13 +242,20 @@ class Model:
         Raises:
             RequestError: a text, column, task or option is invalid.
         """
-        found = self._prompted(embed, prompt_name, prompt).predict(
-            _given(texts, text, self.predictor.pairs), embed=embed, tasks=tasks,
-            when_empty=when_empty, top_k=top_k, thresholds=thresholds, logits=logits,
+        tasks = listed("tasks", tasks)
+        predictor = self._prompted(embed, prompt_name, prompt)
+        predict = partial(
+            predictor.predict, embed=embed, tasks=tasks, top_k=top_k, thresholds=thresholds,
+            logits=logits,
         )  # fmt: skip
+        found = predict(_given(texts, text, predictor.pairs), when_empty=when_empty)
         if not is_frame(texts):
             return Predictions(found)
-        return with_predictions(texts, found, embed=embed, top_k=top_k, logits=logits)
+        [blank] = predict([""])
+        return with_predictions(
+            texts, found, blank, scoped=predictor.answers_scope(tasks), embed=embed, top_k=top_k,
+            logits=logits,
+        )  # fmt: skip
 
     def predict_stream(
         self,
@@ -322,12 +329,11 @@ class Model:
                 f"the file is a {type(file).__name__}", expected="the path of a file",
                 fix="For data in memory, use `predict`.",
             )  # fmt: skip
-        refuse_one_name("tasks", tasks)
+        chosen = listed("tasks", tasks)
         treatment = EmptyTexts.named(when_empty)
         form = form_of(format, output)
         path, used = os.fspath(file), layout or Layout()
         scoring = {"top_k": top_k, "thresholds": thresholds, "logits": logits}
-        chosen = None if tasks is None else list(tasks)
         job = PredictionJob(
             self.predictor, form, embed, chosen, treatment, scoring, progress=progress,
             prompt=chosen_prompt(self.predictor, embed, prompt_name, prompt),

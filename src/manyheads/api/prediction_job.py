@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -68,7 +68,7 @@ class PredictionJob:
     predictor: Predictor
     form: Form
     embed: bool
-    tasks: list[str] | None
+    tasks: Sequence[str] | None
     when_empty: EmptyTexts
     scoring: Mapping[str, Any]
     """The options of `Predictor.predict` about scores."""

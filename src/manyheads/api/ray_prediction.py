@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from manyheads.api.texts import EmptyTexts
-from manyheads.errors import RequestError, option, refuse_one_name
+from manyheads.errors import RequestError, listed, option
 
 if TYPE_CHECKING:
     from manyheads.inference import Runtime
@@ -51,7 +51,7 @@ def predict_with_ray(
     Raises:
         ManyheadsError: the request is at fault.
     """
-    refuse_one_name("tasks", tasks)
+    tasks = listed("tasks", tasks)
     if unsupported:
         raise RequestError(
             f"{unsupported[0]} with {option('--engine ray')}, which writes Parquet, whole"

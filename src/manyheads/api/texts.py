@@ -21,8 +21,8 @@ from manyheads.data.readers import Layout, in_memory, is_dataset_name, read_rows
 from manyheads.data.readers.formats import format_named
 from manyheads.data.readers.row import Row, Source
 from manyheads.data.readers.text_lines import STDIN, Line, lines_of, opened
-from manyheads.data.records import SECOND_TEXT, check_text, read_text
-from manyheads.errors import DataError, RequestError, at, listing, option, shorten
+from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, check_text, read_text
+from manyheads.errors import DataError, RequestError, at, listing, nearest, option, shorten
 from manyheads.inference import Text, TextPair, WhenEmpty
 from manyheads.tasks.label_values import is_encodable
 
@@ -210,8 +210,18 @@ def record_texts(records: Any, field: str, *, pairs: bool = False) -> list[Text]
     if isinstance(records, Mapping) and field in records:
         # Columns are known by the names of their texts.
         records, layout = layout.renamed(records), Layout()
+    texts = []
     with in_memory(records, "texts") as name:
-        return [one.text for one in file_texts(name, layout, EmptyTexts.FLAG, pairs=pairs)]
+        for row in read_rows(name, layout=layout, needs_labels=False, keeps_empty_rows=True):
+            if not any(one in row.fields for one in TEXT_FIELDS):
+                raise DataError(
+                    f"there is no field {field!r}{nearest(field, row.fields)}",
+                    where=row.where,
+                    expected=f"one of: {listing(row.fields)}",
+                    fix="Name the field of texts: text=NAME.",
+                )
+            texts += [one.text for one in _row_texts(row, EmptyTexts.FLAG, pairs)]
+    return texts
 
 
 def count_texts(path: str, format: str | None) -> int | None:
@@ -253,6 +263,8 @@ def has_lines(path: str) -> bool:
 def _row_texts(row: Row, when_empty: EmptyTexts, pairs: bool) -> Iterator[GivenText]:
     fields = other_fields(row.fields)
     text = row.fields.get("text")
+    if text is None and "text" in row.fields and row.fields.get("tokens") is None:
+        text = ""
     if isinstance(text, str) and (not text or text.isspace()):
         yield from (GivenText(t, fields, row.where) for t in _kept(text, when_empty, row.where))
         return

@@ -19,10 +19,10 @@ from manyheads.errors import (
     ModelError,
     RequestError,
     counted,
+    listed,
     listing,
     nearest,
     option,
-    refuse_one_name,
     shorten,
 )
 from manyheads.evaluation.drift import measure_drift
@@ -124,6 +124,7 @@ def evaluate(
     Raises:
         ManyheadsError: the model or the data cannot be used, or have no label in common.
     """
+    tasks = listed("tasks", tasks)
     if isinstance(model, LoadedModel):
         loaded = model
     else:
@@ -277,7 +278,6 @@ def _check_labelled(
 
 def _chosen(loaded: LoadedModel, tasks: Sequence[str] | None) -> Mapping[str, TaskConfig]:
     known = loaded.config.tasks
-    refuse_one_name("tasks", tasks)
     if tasks is not None and not tasks:
         raise RequestError("no task is named", expected=f"some of: {listing(known)}")
     for name in tasks or ():

@@ -16,9 +16,9 @@ from manyheads.errors import (
     ModelError,
     RequestError,
     counted,
+    listed,
     listing,
     option,
-    refuse_one_name,
     shorten,
 )
 from manyheads.evaluation.calibration import (
@@ -239,7 +239,7 @@ def thresholds(
             raise RequestError(
                 f"{name} is {shorten(share)}", expected="a number from 0.5 to below 1"
             )
-    refuse_one_name("tasks", tasks)
+    tasks = listed("tasks", tasks)
     manifest = _model_folder(model)
     loaded = _loaded(manifest, threads, batch_tokens, warn)
     known: Mapping[str, Any] = manifest.calibration.get("tasks", {})

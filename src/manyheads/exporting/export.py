@@ -14,10 +14,10 @@ from manyheads.errors import (
     ModelError,
     RequestError,
     at,
+    listed,
     listing,
     nearest,
     option,
-    refuse_one_name,
     shorten,
 )
 from manyheads.evaluation import FittedTask
@@ -118,6 +118,7 @@ def export_model(
             is given without data.
         StorageError: a graph cannot be written.
     """
+    formats = listed("formats", formats)
     _check_request(formats, limit, opset)
     refuse_layout_alone(layout, data)
     manifest = read_manifest(_model_folder(model))
@@ -144,7 +145,6 @@ def export_model(
 
 
 def _check_request(formats: Sequence[str], limit: float, opset: int) -> None:
-    refuse_one_name("formats", formats)
     for form in formats:
         if form not in FORMATS:
             raise RequestError(

@@ -19,7 +19,7 @@ from typing import Any, SupportsIndex, get_args
 import numpy as np
 
 from manyheads.config import BATCH_TOKENS
-from manyheads.errors import RequestError, listing, nearest, option, refuse_one_name, shorten
+from manyheads.errors import RequestError, listed, listing, nearest, option, shorten
 from manyheads.inference.backends.base import Backend
 from manyheads.inference.parallel import parallel_batches, run_in_order, single_batch_backend
 from manyheads.inference.postprocessing import (
@@ -312,11 +312,14 @@ class Predictor:
         able = [spec for spec in self.specs if kind_of(spec.kind).has_probabilities]
         [*chosen] = able if task is None else [s for s in self._chosen([task]) if s in able]
         if len(chosen) != 1:
-            found = "there is no task" if task is None else f"task {shorten(task)}"
-            if len(chosen) > 1:
+            if chosen:
                 found = "the task is not named"
+            elif task is None:
+                found = "there is no task with a probability for each label"
+            else:
+                found = f"task {shorten(task)} has no probability for each label"
             raise RequestError(
-                f"{found} with a probability for each label" if not chosen else found,
+                found,
                 expected=f"one of: {listing(spec.name for spec in able)}" if able else "",
                 fix='Name the task: task="NAME".' if chosen else "",
             )
@@ -421,7 +424,7 @@ class Predictor:
         answering = [spec for spec in self.specs if spec.answers]
         if tasks is None:
             return answering
-        refuse_one_name("tasks", tasks)
+        tasks = listed("tasks", tasks)
         names = [spec.name for spec in answering]
         for task in tasks:
             if any(spec.name == task for spec in self.specs) and task not in names:

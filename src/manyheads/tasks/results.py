@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -309,7 +309,7 @@ class ValueResult(Result):
         return ()
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Prediction:
     """A model's answers for one text, or for a pair of texts."""
 
@@ -344,6 +344,16 @@ class Prediction:
                 expected=f"one of: {listing(self.results)}" if self.results else "",
             )
         return self.results[task]
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether another prediction has the same texts, answers and embeddings."""
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        return all(
+            _is_equal(getattr(self, one.name), getattr(other, one.name)) for one in fields(self)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __contains__(self, task: object) -> bool:
         return task in self.results
@@ -430,6 +440,13 @@ def two_lines(prediction: Prediction) -> str:
     if prediction.windows > 1:
         words.append(f"a long text, read in {prediction.windows} windows")
     return "\n".join([f"In words: {'; '.join(words)}", *lines])
+
+
+def _is_equal(one: object, other: object) -> bool:
+    """Return whether two values of a prediction are equal; embeddings are number by number."""
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)  # type: ignore[arg-type]
+    return one == other
 
 
 def _dicts(items: Iterable[ClassResult | Entity]) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+from manyheads.errors import is_command
+
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -41,9 +43,10 @@ class StopRequest:
     """Catches SIGINT, SIGTERM and SIGHUP while a run is in progress.
 
     The first one sets `signal_number`, which the loop checks. A second one stops the process at
-    once, as it would by default; files that are written atomically stay intact. Outside the main
-    thread, where Python delivers no signals, nothing is caught; nor is SIGHUP where the process
-    ignores it (`nohup`).
+    once, as it would by default; files that are written atomically stay intact. In a program that
+    trains from Python, such as a notebook, a second SIGINT does what it did before the run, which
+    is to raise KeyboardInterrupt. Outside the main thread, where Python delivers no signals,
+    nothing is caught; nor is SIGHUP where the process ignores it (`nohup`).
 
     Args:
         report: shows that a signal was received.
@@ -75,8 +78,9 @@ class StopRequest:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        for other in self._previous:
-            signal.signal(other, signal.SIG_DFL)
+        for other, before in self._previous.items():
+            is_raised = other == signal.SIGINT and callable(before) and not is_command()
+            signal.signal(other, before if is_raised else signal.SIG_DFL)
         # The terminal may be gone, or the signal have come in the middle of writing to it.
         with suppress(OSError, RuntimeError):
             self._report(

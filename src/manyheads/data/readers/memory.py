@@ -7,6 +7,7 @@ name (`records:train`) in place of a path.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
@@ -101,12 +102,16 @@ def in_memory(records: Any, name: str) -> Iterator[str]:
         name: their name in messages.
 
     Raises:
-        RequestError: they are something else, such as several splits.
+        RequestError: they are something else, such as several splits, or columns that differ in
+            length or have the same name.
     """
     if not are_records(records):
         raise _no_records(records)
     if isinstance(records, Mapping):
         _check_lengths(records)
+    if hasattr(records, "read_all"):  # Arrow's reader of batches
+        records = records.read_all()
+    _check_names(records)
     kept = list(records) if isinstance(records, Iterator) else records
     with _lock:
         key = f"{_PREFIX}{name}"
@@ -209,6 +214,25 @@ def _check_lengths(columns: Mapping[Any, Any]) -> None:
         )
 
 
+def _check_names(records: Any) -> None:
+    """Refuse columns of the same name, of which all but one would be lost.
+
+    Raises:
+        RequestError: there are some.
+    """
+    if _is_arrow(records):
+        names = records.schema.names
+    else:
+        names = records if isinstance(records, Mapping) else getattr(records, "columns", ())
+    for name, number in Counter(map(str, names)).items():
+        if number > 1:
+            raise RequestError(
+                f"there are {number} columns {name!r}",
+                expected="columns of different names",
+                fix="Rename or leave out the others.",
+            )
+
+
 def _is_arrow(data: object) -> bool:
     return hasattr(data, "to_pylist") and hasattr(data, "schema")
 
@@ -241,6 +265,10 @@ def _items(records: Any) -> Iterable[Any]:
     if isinstance(records, Mapping):
         cells = zip(*records.values(), strict=True)
         return (dict(zip(records, map(_present, row), strict=True)) for row in cells)
+    given: Any = getattr(records, "format", None)
+    if isinstance(given, Mapping):
+        # A data set that gives its rows as tensors, tables or frames.
+        records = records.with_format(None, columns=given["columns"])
     items: Iterable[Any] = records
     return items
 
@@ -251,11 +279,15 @@ def _present(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Convert NumPy values at any depth to values that JSON has."""
+    """Convert NumPy values and members of enumerations, at any depth, to values that JSON has."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
+    if isinstance(value, str):  # a member of an enumeration
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

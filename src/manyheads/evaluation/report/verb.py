@@ -12,7 +12,7 @@ from manyheads.data.own_files import located, may_open
 from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import Record, read_records
 from manyheads.data.suspects import Suspect
-from manyheads.errors import DataError, ModelError, RequestError, listing, option, refuse_one_name
+from manyheads.errors import DataError, ModelError, RequestError, listed, listing, option
 from manyheads.evaluation.evaluate import EvaluationReport, evaluate, refuse_learned
 from manyheads.evaluation.report.build import (
     Surroundings,
@@ -72,7 +72,7 @@ def report(
             loaded, data=source, layout=layout, tasks=tasks, runtime=runtime, warn=warn, **more
         )
 
-    refuse_one_name("slices", slices)
+    tasks, slices = listed("tasks", tasks), listed("slices", slices)
     loaded = load("saved_model" if model is None else model)
     other = None if against is None else load(against)
     if other is not None and data is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class TorchBackend:
     def __init__(self, model: MultiTaskModel, compute: Compute) -> None:
         self.model = model
         self.compute = compute
+        self._process = os.getpid()
 
     @property
     def name(self) -> str:
@@ -60,6 +62,10 @@ class TorchBackend:
 
     def run(self, batch: Batch) -> Mapping[str, NDArray[np.float32]]:
         """Compute every head's logits and the embedding (see `Backend.run`)."""
+        if self._process != os.getpid():
+            # OpenMP's threads do not survive a fork, and it would wait for them for ever.
+            torch.set_num_threads(1)
+            self._process = os.getpid()
         inputs = ModelInputs.of(batch).to(self.compute.device)
         self.model.eval()
         with torch.inference_mode(), self.compute.autocast():

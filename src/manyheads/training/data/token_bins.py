@@ -130,7 +130,7 @@ def _order(
     lengths: NDArray[np.signedinteger[Any]], parts: Sequence[Bin], limit: int
 ) -> NDArray[np.signedinteger[Any]]:
     """Return the indices of all rows by bin, in their original order within each."""
-    dtype = np.int32 if len(lengths) < 2**31 else np.int64
+    dtype: type[np.signedinteger[Any]] = np.int32 if len(lengths) < 2**31 else np.int64
     longest = np.asarray([part.longest for part in parts])
     following = np.asarray([part.first for part in parts], np.int64)
     order = zeros(len(lengths), dtype, limit)
