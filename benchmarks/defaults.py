@@ -65,13 +65,14 @@ def run(arguments: argparse.Namespace, names: Sequence[str], seed: int) -> dict[
             _write(folder / f"{name}-{part}.jsonl", records[part])
     valid = [record for records in sets.values() for record in records["valid"]]
     _write(folder / "valid.jsonl", valid)
-    saved = folder / "run"
-    if not (saved / "best" / "manyheads.json").exists():
+    saved, trained = folder / "run", folder / "trained"
+    if not trained.exists():  # a best model is also there in the middle of a run
         train(
             [str(folder / f"{name}-train.jsonl") for name in names],
             valid=str(folder / "valid.jsonl"), save_dir=str(saved), seed=seed,
             threads=arguments.threads, keep_checkpoints=1, resume=saved.exists(),
         )  # fmt: skip
+        trained.touch()
     if not (saved / "best" / "onnx").exists():
         export(
             saved / "best", formats=["int8"], data=folder / "valid.jsonl",

@@ -8,6 +8,8 @@ import os
 import pydoc
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -153,7 +155,7 @@ def test_probabilities_are_those_of_the_predictions(model: manyheads.TrainedMode
         assert row.argmax() == prediction["classification"].id
         assert row.max() == pytest.approx(prediction["classification"].score)
     assert (model.predict_proba(TEXTS, task="classification") == shares[:2]).all()
-    with pytest.raises(RequestError, match="task 'ner' with a probability for each label"):
+    with pytest.raises(RequestError, match="task 'ner' has no probability for each label"):
         model.predict_proba(TEXTS, task="ner")
 
 
@@ -210,6 +212,21 @@ def test_a_frame_keeps_its_columns_and_gets_those_of_the_tasks(
         model.predict(frame)
 
 
+def test_an_empty_frame_gets_the_columns_of_the_tasks(model: manyheads.TrainedModel) -> None:
+    asked: dict[str, Any] = {"embed": True, "top_k": 2}
+    some = model.predict(pd.DataFrame({"text": TEXTS}), **asked)
+    none = model.predict(pd.DataFrame({"text": []}), **asked)
+    assert list(none.columns) == list(some.columns)
+    assert len(none) == 0
+
+
+def test_a_column_of_a_prediction_made_before_is_kept(model: manyheads.TrainedModel) -> None:
+    frame = pd.DataFrame({"text": TEXTS, "ner": 1, "predicted_ner": "mine"})
+    found = model.predict(frame, tasks=["ner"])
+    assert list(found.columns) == ["text", "ner", "predicted_ner", "predicted_predicted_ner"]
+    assert list(found["predicted_ner"]) == ["mine"] * len(TEXTS)
+
+
 def test_a_frame_gets_the_candidates_and_logits_that_are_asked_for(
     model: manyheads.TrainedModel,
 ) -> None:
@@ -253,10 +270,68 @@ def test_records_are_predicted_for_as_their_texts(form: str, model: manyheads.Tr
         RequestError, match=r"expected the path of a file\. For data in .* `predict`"
     ):
         model.predict_file(forms[form])
-    with pytest.raises(DataError, match=r"records:texts record 1: neither `text` nor `tokens`"):
+    with pytest.raises(DataError, match=r"record 1: there is no field 'text'; .*text=NAME\."):
         model.predict([{"body": "where is anna ?"}])
     with pytest.raises(RequestError, match=r"no column 'w'; expected one of: q, label\. Name the"):
         model.predict(forms["columns"], text="w")
+
+
+def test_a_missing_text_of_records_is_answered_as_an_empty_one(
+    model: manyheads.TrainedModel,
+) -> None:
+    found = model.predict([{"text": TEXTS[0]}, {"text": None}, {"tokens": ["where", "?"]}])
+    assert [one.text for one in found] == [TEXTS[0], "", "where ?"]
+    assert [one.empty for one in found] == [False, True, False]
+    with pytest.raises(RequestError, match="text 1: the text is empty"):
+        model.predict([{"text": None}], when_empty="refuse")
+
+
+def test_predictions_are_equal_with_equal_embeddings(model: manyheads.TrainedModel) -> None:
+    [first, other] = model.predict(TEXTS, embed=True)
+    assert first == model.predict(TEXTS, embed=True)[0]
+    assert first != other
+    assert first != model.predict(TEXTS)[0]
+    moved = replace(first, embedding=first.embedding + 1)
+    assert first != moved
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(first)
+
+
+def test_a_forked_process_predicts_as_the_one_before_it(model: manyheads.TrainedModel) -> None:
+    script = """
+import multiprocessing, sys, warnings
+import manyheads
+warnings.simplefilter("ignore")
+model = manyheads.load(sys.argv[1], threads=2, backend="torch")
+texts = ["will john eat ?", "john lives in paris " * 10] * 20
+before = [one.to_json() for one in model.predict(texts)]
+def work(queue):
+    queue.put([one["classification"].label for one in model.predict(texts)])
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+process = context.Process(target=work, args=(queue,), daemon=True)
+process.start()
+assert queue.get(timeout=300) == [one["classification"]["label"] for one in before]
+"""
+    command = [sys.executable, "-c", script, str(model.best)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_of_tasks_may_come_from_an_iterator(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    records = sentences(8, 2)
+
+    def one() -> Any:
+        return iter(["classification"])
+
+    assert list(model.predict(TEXTS, tasks=one())[0].results) == ["classification"]
+    assert list(model.evaluate(records, tasks=one()).evaluation["tasks"]) == ["classification"]
+    found = model.report(records, tasks=one(), slices=iter(["label"]))
+    assert [(task.name, bool(task.slices)) for task in found.tasks] == [("classification", True)]
+    frame = model.predict(pd.DataFrame({"text": TEXTS}), tasks=one())
+    assert list(frame.columns) == ["text", "classification", "classification_score"]
 
 
 def test_a_single_text_is_refused(model: manyheads.TrainedModel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import replace
+from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,50 @@ def test_columns_of_several_lengths_and_splits_are_refused() -> None:
     for records in (RECORDS, pd.DataFrame(RECORDS), [("a", "x")]):
         with pytest.raises(RequestError, match=r"dict.*Choose a split, such as data\['train'\]"):
             manyheads.train({"train": records, "test": records})
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
+    twice = pd.concat([frame, frame[["label"]]], axis=1)
+    for records in (twice, pa.Table.from_arrays([["a"], ["x"], ["y"]], ["text", "label", "label"])):
+        with pytest.raises(RequestError, match=r"2 columns 'label'; .* Rename or leave out"):
+            manyheads.check(records)
+
+
+@pytest.mark.parametrize("form", ["pandas", "arrow", "numpy"])
+def test_a_data_set_is_read_whatever_form_its_rows_have(form: str) -> None:
+    data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"], "other": [1, 2]})
+    formatted = data.with_format(form, columns=["text", "label"])
+    with in_memory(formatted, "train") as name:
+        assert [row.fields for row in read_rows(name)] == [
+            {"text": "a", "label": "x"}, {"text": "b", "label": "y"},
+        ]  # fmt: skip
+
+
+def test_a_reader_of_arrow_batches_is_read() -> None:
+    table = pa.table({"text": ["a", "b"], "label": ["x", "y"]})
+    with in_memory(table.to_reader(max_chunksize=1), "train") as name:
+        assert [row.fields["label"] for row in read_rows(name)] == ["x", "y"]
+
+
+def test_members_of_enumerations_are_their_values() -> None:
+    class Animal(str, Enum):
+        CAT = "cat"
+
+    class Level(IntEnum):
+        LOW = 3
+
+    with in_memory([{"text": "a", "label": Animal.CAT, "level": Level.LOW}], "train") as name:
+        [row] = read_rows(name)
+    assert row.fields == {"text": "a", "label": "cat", "level": 3}
+    assert (type(row.fields["label"]), type(row.fields["level"])) == (str, int)
+
+
+@pytest.mark.parametrize("form", [np.array, pd.Series, iter])
+def test_texts_are_strings_in_any_sequence(form: Any) -> None:
+    with ExitStack() as named:
+        name = named_texts(form(["a", "b"]), "pool", named)
+        assert [row.fields for row in read_rows(name)] == [{"text": "a"}, {"text": "b"}]
 
 
 def test_a_mapping_of_settings_is_not_taken_for_columns() -> None:

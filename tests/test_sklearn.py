@@ -100,6 +100,15 @@ def test_other_input_than_texts_is_refused() -> None:
         classifier().predict(["a"])
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a ", "the classes 'a' and 'a ' of y differ in nothing but"), (" ", "a class of y is ' '")],
+)
+def test_classes_without_names_of_their_own_are_refused(name: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        SentenceClassifier().fit(["one", "two"] * 5, ["a", name] * 5)
+
+
 def test_a_fit_that_fails_leaves_the_classifier_as_it_was(fitted: SentenceClassifier) -> None:
     copy = pickle.loads(pickle.dumps(fitted))
     copy.set_params(settings={"max_length": 0})

@@ -27,6 +27,7 @@ from manyheads.tasks import (
     kind_of,
 )
 from manyheads.tasks.labels import PartlyLabelled
+from manyheads.tasks.metrics.counts import UNKNOWN
 from manyheads.text import Batch, TextTokenizer
 from tiny import tiny_tokenizer
 from training_setup import ENTITIES
@@ -318,6 +319,34 @@ def test_a_task_without_a_single_answer_is_not_calibrated_and_the_others_are() -
     assert fitted.keys() == {"intent"}
     fitted = fit_calibrations(score(predictor(), [(records, tasks)], evidence=True), "here")
     assert fitted.keys() == {"intent", "topics"}
+
+
+def overconfident(count: int, unknown: int = 0) -> list[Evidence | None]:
+    """The logits of two classes, certain of the first, which is right in two of three texts;
+    further texts are of a class that the model does not know."""
+    gold = [[0, 0, 1][i % 3] for i in range(count)] + [UNKNOWN] * unknown
+    return [Evidence(np.array([9.0, 0.0]), np.array([right])) for right in gold]
+
+
+def test_the_error_of_few_answers_is_that_of_calibrated_ones() -> None:
+    intent = TaskOutcomes(SPECS[0], rows=list(range(20)), evidence=overconfident(20))
+    fitted = fit_calibrations(Outcomes({"intent": intent}, {}, 20), "here")["intent"]
+    assert fitted.error_before > 0.25
+    assert fitted.error < 0.2
+    fewer = TaskOutcomes(SPECS[0], rows=list(range(19)), evidence=overconfident(19))
+    assert not fit_calibrations(Outcomes({"intent": fewer}, {}, 19), "here")
+
+
+def test_answers_for_classes_that_the_model_does_not_know_count_as_wrong() -> None:
+    known = TaskOutcomes(SPECS[0], rows=list(range(60)), evidence=overconfident(60))
+    both = TaskOutcomes(SPECS[0], rows=list(range(120)), evidence=overconfident(60, 60))
+    first = fit_calibrations(Outcomes({"intent": known}, {}, 60), "here")["intent"]
+    second = fit_calibrations(Outcomes({"intent": both}, {}, 120), "here")["intent"]
+    assert (first.answers, second.answers) == (60, 120)
+    assert first.calibration == second.calibration
+    assert second.error_before == pytest.approx((first.error_before + 1) / 2, abs=0.01)
+    few = TaskOutcomes(SPECS[0], rows=list(range(79)), evidence=overconfident(19, 60))
+    assert not fit_calibrations(Outcomes({"intent": few}, {}, 79), "here")
 
 
 @pytest.mark.parametrize("answers", [22, 30, 400])

@@ -315,6 +315,41 @@ def test_thresholds_are_found_and_kept_and_leave_the_rest_undecided(
     assert read_manifest(model).calibration["tasks"]["classification"]["thresholds"] is None
 
 
+def test_answers_for_unknown_classes_are_judged_as_wrong(model: Path) -> None:
+    strange = [{"text": f"table number {i}", "label": "other"} for i in range(60)]
+    known = list(records(60, 4))
+    with pytest.warns(UserWarning, match=r"counted as errors: 60 labels .*: other \(60\)"):
+        found = manyheads.calibrate(model, known + strange, threads=1)
+    assert found.tasks["classification"].answers == 120
+
+
+def test_records_that_the_model_was_trained_on_neither_calibrate_nor_set_thresholds(
+    model: Path, trained: Path
+) -> None:
+    learned, new = list(records(120, 1)), list(records(400, 9))
+    run = trained.parent
+    message = "at least half of the records are those that the model was trained on"
+    for data in (learned, learned + new[:30]):
+        with (
+            pytest.warns(UserWarning, match=r"trained on the texts of 1\d\d of the 1\d0 records"),
+            pytest.raises(DataError, match=message),
+        ):
+            manyheads.calibrate(run, data, threads=1)
+    with pytest.warns(UserWarning, match="trained on"), pytest.raises(DataError, match=message):
+        manyheads.thresholds(run, learned, precision=0.7, threads=1)
+    with pytest.warns(UserWarning, match="trained on the texts of 120 of the 120 records"):
+        manyheads.evaluate(run, learned, drift=False, threads=1)
+    # A copy elsewhere may not open the files that its configuration names.
+    manyheads.calibrate(model, learned, threads=1)
+
+
+def test_a_new_calibration_says_that_it_removes_thresholds(model: Path) -> None:
+    manyheads.thresholds(model, list(records(400, 4)), precision=0.8, threads=1)
+    with pytest.warns(UserWarning, match="the thresholds of classification, ner, .* are removed"):
+        manyheads.calibrate(model, list(records(100, 5)), threads=1)
+    manyheads.calibrate(model, list(records(100, 5)), threads=1)
+
+
 def test_a_model_of_an_earlier_version_is_reported_as_not_calibrated(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from manyheads.storage import change_calibration, read_manifest
 from manyheads.training import add_label
 from manyheads.training.data.dataset import build_dataset
 from manyheads.training.new_rows import _penalties
+from scopes import store_scope
 from training_setup import sentences, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* is counted on only")
@@ -262,13 +263,32 @@ def test_other_tasks_stay_calibrated(model: manyheads.TrainedModel, tmp_path: Pa
     change_calibration(
         read_manifest(calibrated), lambda _: {"tasks": {"classification": classes, "ner": ner}}
     )
-    both = manyheads.add_label(
-        calibrated, "classification", train_file=NEW, kept=records(9, 3), threads=1,
-        save_dir=tmp_path / "new", progress=False,
-    )  # fmt: skip
+    with pytest.warns(UserWarning, match="the calibration of classification: for the old labels"):
+        both = manyheads.add_label(
+            calibrated, "classification", train_file=NEW, kept=records(9, 3), threads=1,
+            save_dir=tmp_path / "new", progress=False,
+        )  # fmt: skip
     assert read_manifest(tmp_path / "new").calibration == {"tasks": {"ner": ner}}
     old = manyheads.load(calibrated).predict(TEXTS, tasks=["ner"])
     assert [p.results for p in both.predict(TEXTS, tasks=["ner"])] == [p.results for p in old]
+
+
+def test_the_scope_stays_unless_its_task_is_extended(
+    model: manyheads.TrainedModel, tmp_path: Path
+) -> None:
+    scoped = Path(shutil.copytree(model.best, tmp_path / "old"))
+    store_scope(scoped, "classification", unknown=3)
+    before = [one.in_scope for one in manyheads.load(scoped).predict(TEXTS)]
+    assert None not in before
+    new: dict[str, Any] = {"train_file": NEW, "kept": records(90, 3), "progress": False}
+    tagged = manyheads.add_label(scoped, "ner", save_dir=tmp_path / "tagged", threads=1, **new)
+    assert [one.in_scope for one in tagged.predict(TEXTS)] == before
+    assert read_manifest(tmp_path / "tagged").calibration["scope"]["unknown"] == 3
+    with pytest.warns(UserWarning, match="`in_scope` of classification: for the old labels"):
+        classed = manyheads.add_label(
+            scoped, "classification", save_dir=tmp_path / "classed", threads=1, **new
+        )
+    assert [one.in_scope for one in classed.predict(TEXTS)] == [None] * len(TEXTS)
 
 
 def test_a_task_can_be_extended_again_and_its_scores_are_not_those_of_fewer_labels(

@@ -17,8 +17,10 @@ from equal_runs import assert_same_run
 from forked import messages, run_script, status_of
 from held_command import Place, held_command, let_go, wait_for_message
 from manyheads.cli import main
+from manyheads.errors import worded_for_command
 from manyheads.modeling import list_checkpoints, load_checkpoint
 from manyheads.training import train
+from manyheads.training.signals import StopRequest
 from training_setup import config, sentences, settings, write_records
 
 SRC = Path(__file__).parents[2] / "src"
@@ -113,6 +115,24 @@ def test_a_second_signal_stops_at_once_and_breaks_nothing(
     train(config(tmp_path, **SIZES), resume=True)
     assert_same_run(undisturbed, tmp_path / "saved", epoch=2)
     assert not [p for p in (tmp_path / "saved").iterdir() if p.name.startswith(".")]
+
+
+def test_a_second_interrupt_of_a_training_from_python_is_an_exception(tmp_path: Path) -> None:
+    """A notebook keeps its variables; in a command it ends the process."""
+
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        interrupt()
+        assert stop.signal_number == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+    with worded_for_command(), StopRequest():
+        interrupt()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_launcher_resumes_like_the_command(tmp_path: Path, undisturbed: Path) -> None:

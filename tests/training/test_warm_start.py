@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import manyheads
 from equal_runs import assert_equal, state_of, stop_at, weights
 from manyheads import add_head, load
 from manyheads.cli import main
@@ -25,6 +26,7 @@ from manyheads.modeling import epoch_path, load_checkpoint, save_checkpoint
 from manyheads.modeling.cpu.dropout import Dropout
 from manyheads.storage import change_calibration, read_manifest
 from manyheads.training import train
+from scopes import store_scope
 from training_setup import Killed, Spy, config, encoder_folder, prepared, sentences, write_records
 
 TEXTS = ["will john eat in paris ?", "mary lives in york", "where is emma ?"]
@@ -422,6 +424,32 @@ def test_a_head_is_added_from_python(trained: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     before, after = load(trained / "saved"), load(result.best)
     assert answers(before, "intent", "ner") == answers(after, "intent", "ner")
+
+
+def test_a_new_head_leaves_the_scope_of_another_task_as_it_is(
+    trained: Path, tmp_path: Path
+) -> None:
+    scoped = Path(shutil.copytree(trained / "saved/best", tmp_path / "scoped"))
+    store_scope(scoped, "intent", unknown=2)
+    before = read_manifest(scoped).calibration["scope"]
+    result = add_head(
+        scoped, "topic", kind="classification", save_dir=tmp_path / "added",
+        train_file=trained / "train.jsonl", valid_file=trained / "valid.jsonl",
+        task_settings={"field": "topic"}, num_epochs=1, threads=1,
+    )  # fmt: skip
+    assert read_manifest(result.best).calibration["scope"] == before
+    texts = ["john lives in paris", "7 + 8"]
+    old, new = (manyheads.load(path, threads=1).predict(texts) for path in (scoped, result.best))
+    assert [one.in_scope for one in new] == [one.in_scope for one in old]
+    # A resumed run has it from its own checkpoint.
+    shutil.rmtree(scoped)
+    shutil.rmtree(result.best)
+    again = add_head(
+        scoped, "topic", kind="classification", save_dir=tmp_path / "added",
+        train_file=trained / "train.jsonl", valid_file=trained / "valid.jsonl",
+        task_settings={"field": "topic"}, num_epochs=2, threads=1, resume=True,
+    )  # fmt: skip
+    assert read_manifest(again.best).calibration["scope"] == before
 
 
 def test_without_validation_data_a_part_of_the_new_heads_is_held_out(

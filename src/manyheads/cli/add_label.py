@@ -54,9 +54,9 @@ def add_label(
 ) -> None:
     """Add classes or entity types to a trained task, from a few examples.
 
-    The weights of the old labels, the other tasks and the embedding stay as they are, so that an
-    answer can only change to a new label. How often it does is counted on the kept records. MODEL
-    itself is not modified.
+    The weights of the old labels, the other tasks and the embedding stay as they are, so that the
+    most probable label can only change to a new one. How often it does is counted on the kept
+    records. The task's calibration and thresholds are left out. MODEL itself is not modified.
     """
     from manyheads.training import add_label as verb
 

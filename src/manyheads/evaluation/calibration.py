@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from manyheads.evaluation.scoring import Outcomes, TaskOutcomes
 from manyheads.evaluation.statistics import last_within_chance
 from manyheads.tasks import Calibration, Evidence, Judged, Scope
+from manyheads.tasks.calibration import FEWEST_RECORDS
 from manyheads.tasks.metrics import calibration_error, error_by_chance
 from manyheads.tasks.scope import described_anew, fit_scope
 
@@ -101,9 +102,9 @@ def _fit(
     task: TaskOutcomes, folds: NDArray[np.int64], source: str, leave_out: Sequence[int]
 ) -> FittedTask | None:
     evidence, own = evidence_of(task, folds, leave_out)
-    calibration = task.kind.fit_calibration(task.spec, evidence, own) if evidence else None
-    if calibration is None:
+    if task.kind.examples(evidence) < FEWEST_RECORDS:
         return None
+    calibration = task.kind.fit_calibration(task.spec, evidence, own)
     plain = task.kind.judge(task.spec, evidence, None)
     if not len(plain.right):
         return None
@@ -123,7 +124,9 @@ def cross_fitted(
     for fold in np.unique(folds).tolist():
         rest = [one for one, own in zip(evidence, folds, strict=True) if own != fold]
         held = [one for one, own in zip(evidence, folds, strict=True) if own == fold]
-        calibration = task.kind.fit_calibration(task.spec, rest, folds[folds != fold])
+        calibration = None
+        if task.kind.examples(rest):
+            calibration = task.kind.fit_calibration(task.spec, rest, folds[folds != fold])
         parts.append(task.kind.judge(task.spec, held, calibration))
     return Judged(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
@@ -204,7 +207,10 @@ def _scope_data(
     found = [
         (*inputs, int(evidence.gold[0]), folds[row])
         for row, evidence, inputs in zip(task.rows, task.evidence, task.scope_inputs, strict=True)
-        if evidence is not None and inputs is not None and folds[row] not in leave_out
+        if evidence is not None
+        and inputs is not None
+        and folds[row] not in leave_out
+        and task.kind.examples([evidence])
     ]
     if not found:
         return None

@@ -26,6 +26,7 @@ from manyheads.errors import (
     shorten,
 )
 from manyheads.evaluation.drift import measure_drift
+from manyheads.evaluation.learned import note_learned
 from manyheads.evaluation.scoring import Outcomes, score
 from manyheads.inference import LoadedModel, Runtime, load_model
 from manyheads.storage import Prefer, StrPath
@@ -139,6 +140,8 @@ def evaluate(
         warn(message)
 
     files, sets = labelled_sets(loaded, data, layout=layout, tasks=tasks, keep=keep, warn=note)
+    if data is not None:
+        note_learned(loaded, sets, note)
     began = time.monotonic()
     outcomes = score(loaded.predictor, sets)
     seconds = time.monotonic() - began

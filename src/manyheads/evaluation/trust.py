@@ -29,6 +29,7 @@ from manyheads.evaluation.calibration import (
     folds_of,
 )
 from manyheads.evaluation.evaluate import labelled_sets
+from manyheads.evaluation.learned import refuse_trained_on
 from manyheads.evaluation.scoring import TaskOutcomes, score
 from manyheads.evaluation.thresholds import FoundThresholds, find_thresholds
 from manyheads.inference import (
@@ -157,6 +158,8 @@ def calibrate(
     manifest = _model_folder(model)
     loaded = _loaded(manifest, threads, batch_tokens, warn)
     files, sets = labelled_sets(loaded, data, layout=layout, warn=warn)
+    if data is not None:
+        refuse_trained_on(loaded, sets, files[0], warn)
     source = "the validation records" if data is None else f"records of {Path(files[0]).name}"
     outcomes = score(loaded.predictor, sets, evidence=True)
     fitted = fit_calibrations(outcomes, source)
@@ -187,6 +190,16 @@ def calibrate(
         return {**own, "backends": {**known.get("backends", {}), **own["backends"]}}
 
     store_calibration(manifest, change, scope, source, len(strange))
+    stored = manifest.calibration.get("tasks", {})
+    if lost := [name for name, one in stored.items() if one.get("thresholds") is not None]:
+        warn(
+            f"the thresholds of {listing(lost)}, which were for the scores before, are removed. To "
+            "find them anew: "
+            + option(
+                f"manyheads thresholds {shlex.quote(str(manifest.folder))}",
+                f"manyheads.thresholds({str(manifest.folder)!r})",
+            )
+        )
     return report
 
 
@@ -244,7 +257,9 @@ def thresholds(
     loaded = _loaded(manifest, threads, batch_tokens, warn)
     known: Mapping[str, Any] = manifest.calibration.get("tasks", {})
     wanted = _calibrated(manifest, known, tasks, data)
-    _, sets = labelled_sets(loaded, data, layout=layout, tasks=wanted, warn=warn)
+    files, sets = labelled_sets(loaded, data, layout=layout, tasks=wanted, warn=warn)
+    if data is not None:
+        refuse_trained_on(loaded, sets, files[0], warn)
     outcomes = score(loaded.predictor, sets, evidence=True)
     found = {}
     for name, task in outcomes.tasks.items():

@@ -41,6 +41,7 @@ from manyheads.tasks.metrics import Evaluation
 from manyheads.training.refit import Earlier
 from manyheads.training.run import Run
 from manyheads.training.selection import best_value, chance, main_scores, standard_error
+from manyheads.training.warm_start import Carried
 
 _FEWEST = 50
 """Validation records of a task below which its folds are too small to tell epochs apart."""
@@ -176,14 +177,16 @@ def _carry(run: Run, earlier: Earlier, report: Callable[[str], None]) -> None:
     if run.freezing.is_whole:  # the outputs of carried tasks are those of before
         carried = run.warm_start.carried.calibrations
         tasks |= {**carried, **{name: known[name] for name in carried if name in known}}
-    found = earlier.calibration.get("scope", {})
-    scope = None
+    kept, scope, source, unknown = earlier.scope, None, "", 0
+    unchanged = run.warm_start.carried.tasks if run.freezing.is_whole else {}
+    if kept is not None and kept.scope.task in unchanged:
+        scope, source, unknown = kept.scope, kept.source, kept.unknown
     # A direction towards known texts out of scope is one of the embeddings of before.
-    if earlier.scope is not None and earlier.scope.task in same and not found.get("unknown"):
-        scope = scope_anew(_evidence(run, manifest.folder), earlier.scope)
+    elif kept is not None and kept.scope.task in same and not kept.unknown:
+        scope = scope_anew(_evidence(run, manifest.folder), kept.scope)
+        source = f"validation records, with the weights of: {_of_before(kept.source)}"
     if tasks or scope is not None:
-        source = f"validation records, with the weights of: {_of_before(found.get('source', ''))}"
-        store_calibration(manifest, lambda own: {**own, "tasks": tasks}, scope, source)
+        store_calibration(manifest, lambda own: {**own, "tasks": tasks}, scope, source, unknown)
     if tasks:
         report(f"Scores of {listing(tasks)} are calibrated as those of the model before.")
     if lost := [name for name in known if name not in same]:
@@ -191,7 +194,7 @@ def _carry(run: Run, earlier: Earlier, report: Callable[[str], None]) -> None:
             f"warning: the scores of {listing(lost)} are not calibrated: with all records, there "
             "are other labels than before."
         )
-    if earlier.scope is not None and scope is None:
+    if kept is not None and scope is None:
         report(
             "warning: this model does not tell whether texts are in scope, as the one before does. "
             "To fit that on other records, run: "
@@ -268,15 +271,18 @@ def _calibrate(run: Run, model: _Model, manifest: Manifest, report: Callable[[st
         )
     tasks = {name: task.to_json() for name, task in fitted.items()}
     # The outputs of carried tasks are those of `init_from` while the encoder is.
-    carried = run.warm_start.carried.calibrations if run.freezing.is_whole else {}
-    values: dict[str, Any] = {"tasks": {**carried, **tasks}}
-    scope = fit_scope_of(outcomes, other or ())
+    carried = run.warm_start.carried if run.freezing.is_whole else Carried()
+    values: dict[str, Any] = {"tasks": {**carried.calibrations, **tasks}}
+    if (kept := carried.scope) is None:
+        scope, unknown = fit_scope_of(outcomes, other or ()), 0
+    else:
+        scope, source, unknown = kept.scope, kept.source, kept.unknown
 
     def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
         # Those of graphs that were exported meanwhile.
         return {**values, "backends": known["backends"]} if "backends" in known else values
 
-    store_calibration(manifest, change, scope, source)
+    store_calibration(manifest, change, scope, source, unknown)
 
 
 def _evidence(run: Run, folder: Path) -> Outcomes:

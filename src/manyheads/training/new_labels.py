@@ -34,7 +34,7 @@ from manyheads.errors import (
     option,
 )
 from manyheads.evaluation import own_validation_files, score
-from manyheads.inference import LoadedModel, Predictor
+from manyheads.inference import LoadedModel, Predictor, store_calibration
 from manyheads.inference.backends.pytorch import TrainedModel, load_trained, predictor_of_model
 from manyheads.modeling import (
     Head,
@@ -54,10 +54,11 @@ from manyheads.storage import (
     refuse_other_folder,
     resolve_model,
 )
-from manyheads.tasks import LabelSet, kind_of
+from manyheads.tasks import LabelSet, TaskSpec, kind_of
 from manyheads.tasks.found import natural_order
 from manyheads.tasks.metrics import numbers
 from manyheads.training.data.dataset import build_dataset
+from manyheads.training.kept_scope import KeptScope
 from manyheads.training.new_rows import (
     FOLDS,
     RowBatch,
@@ -173,7 +174,7 @@ def add_label(
         extended, stored, trained.max_length, _metrics(trained.manifest, task)
     )
     save_model_folder(save_dir, contents)
-    _carry_calibrations(trained.manifest, Path(save_dir), task, report)
+    _carry_calibrations(trained.manifest, Path(save_dir), task, warn)
     counts = _counts(examples, task, new)
     return AddedLabels(Path(save_dir), task, counts, len(scored), changed, *scores)
 
@@ -437,16 +438,36 @@ def _metrics(old: Manifest | None, task: str) -> dict[str, Any]:
 
 
 def _carry_calibrations(
-    old: Manifest | None, new: Path, task: str, report: Callable[[str], None]
+    old: Manifest | None, new: Path, task: str, warn: Callable[[str], None]
 ) -> None:
-    """Copy the calibrations of the other tasks, whose scores are unchanged."""
-    known = {} if old is None else old.calibration.get("tasks", {})
-    if others := {name: scores for name, scores in known.items() if name != task}:
-        change_calibration(read_manifest(new), lambda known: {**known, "tasks": others})
-    if task in known:
-        report(
-            f"The scores of {task} are not calibrated with the new labels. "
-            "Run: "
+    """Copy the calibrations of the other tasks, and a scope that one of them tells.
+
+    Their scores are unchanged. What the task itself had is left out, with a message.
+    """
+    if old is None:
+        return
+    known = old.calibration.get("tasks", {})
+    others = {name: scores for name, scores in known.items() if name != task}
+    kept = KeptScope.of_model(old, [*map(TaskSpec.from_json, old.tasks)])
+    lost = [
+        name
+        for name, had in (
+            ("the calibration", task in known),
+            ("the thresholds", known.get(task, {}).get("thresholds") is not None),
+            ("`in_scope`", kept is not None and kept.scope.task == task),
+        )
+        if had
+    ]
+    if kept is not None and kept.scope.task != task:
+        store_calibration(
+            read_manifest(new), lambda own: {**own, "tasks": others}, kept.scope, kept.source,
+            kept.unknown,
+        )  # fmt: skip
+    elif others:
+        change_calibration(read_manifest(new), lambda own: {**own, "tasks": others})
+    if lost:
+        warn(
+            f"{listing(lost)} of {task}: for the old labels alone, so the new model has none. Run: "
             + option(
                 f"manyheads calibrate {new} --file FILE", f"manyheads.calibrate({str(new)!r}, FILE)"
             )

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from manyheads.config import Config, load_config, stored_config
 from manyheads.data.all_records import AllRecords
 from manyheads.data.hold_out import FOLDER, LAYOUT
 from manyheads.data.own_files import located
 from manyheads.errors import ConfigError, RequestError, at, counted, option, shorten
-from manyheads.inference import read_scope
 from manyheads.modeling import list_checkpoints
 from manyheads.storage import (
     CONFIG_FILE,
@@ -32,8 +28,9 @@ from manyheads.storage import (
     read_manifest,
     resolve_model,
 )
-from manyheads.tasks import Scope, TaskSpec
+from manyheads.tasks import TaskSpec
 from manyheads.training.epochs import is_complete
+from manyheads.training.kept_scope import KeptScope
 from manyheads.training.state import RunMismatch
 
 SAVE_DIR = "refitted"
@@ -213,7 +210,7 @@ class Earlier:
     """Its scores on the validation data."""
     calibration: Mapping[str, Any]
     """As its manifest has it."""
-    scope: Scope | None
+    scope: KeptScope | None
 
     @classmethod
     def of_config(cls, config: Config) -> Earlier:
@@ -224,33 +221,20 @@ class Earlier:
         """
         manifest = _best_model(str(config.refit))
         specs = [TaskSpec.from_json(task) for task in manifest.tasks]
-        scope = read_scope(manifest, specs)
+        scope = KeptScope.of_model(manifest, specs)
         return cls(manifest.tasks, manifest.metrics, manifest.calibration, scope)
 
     @classmethod
     def of_state(cls, values: Mapping[str, Any]) -> Earlier:
         """Restore what `state` returned."""
-        scope = values["scope"]
-        return cls(
-            tuple(values["tasks"]),
-            values["metrics"],
-            values["calibration"],
-            scope and Scope(scope["task"], **{k: v.numpy() for k, v in scope["vectors"].items()}),
-        )
+        scope = KeptScope.of_state(values["scope"])
+        return cls(tuple(values["tasks"]), values["metrics"], values["calibration"], scope)
 
     def state(self) -> dict[str, Any]:
         """Return plain values and tensors for a checkpoint."""
-        scope = None
-        if self.scope is not None:
-            vectors = {
-                name: torch.from_numpy(np.asarray(getattr(self.scope, name), np.float32))
-                for name in (field.name for field in fields(Scope))
-                if name != "task"
-            }
-            scope = {"task": self.scope.task, "vectors": vectors}
         return {
             "tasks": [dict(task) for task in self.tasks],
             "metrics": dict(self.metrics),
             "calibration": dict(self.calibration),
-            "scope": scope,
+            "scope": self.scope and self.scope.state(),
         }

@@ -51,7 +51,7 @@ from manyheads.training.refit import STATE as BEFORE
 from manyheads.training.refit import Earlier
 from manyheads.training.state import TrainingState, check_same_run, not_finite
 from manyheads.training.terms import LossTerm
-from manyheads.training.warm_start import CALIBRATIONS, INHERITED, WarmStart
+from manyheads.training.warm_start import CALIBRATIONS, INHERITED, SCOPE, WarmStart
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -258,7 +258,9 @@ class Run:
         state: dict[str, Any] = {}
         if self.config.init_from is not None:
             state[INHERITED] = list(self.warm_start.tasks)
-            state[CALIBRATIONS] = dict(self.warm_start.carried.calibrations)
+            carried = self.warm_start.carried
+            state[CALIBRATIONS] = dict(carried.calibrations)
+            state[SCOPE] = carried.scope and carried.scope.state()
         if self.config.lora is not None:
             state[ADAPTERS] = adapter_state(self.model)
         for term in self.terms:

@@ -41,6 +41,7 @@ from manyheads.modeling.heads import Head
 from manyheads.storage import read_manifest, resolve_model
 from manyheads.tasks import LabelSet, TaskSpec, units_of
 from manyheads.text import Units
+from manyheads.training.kept_scope import KeptScope
 from manyheads.training.refit import warn_if_learned
 
 INHERITED = "inherited"
@@ -48,6 +49,9 @@ INHERITED = "inherited"
 
 CALIBRATIONS = "carried_calibrations"
 """The checkpoint's key of the carried tasks' calibrations."""
+
+SCOPE = "carried_scope"
+"""The checkpoint's key of the scope, if a carried task tells it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Carried:
     """Their heads' parameters, as `<task>.<parameter>`."""
     calibrations: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Those of their calibrations that the trained model has, as its manifest holds them."""
+    scope: KeptScope | None = field(default=None, repr=False)
+    """The trained model's scope, if one of them tells it."""
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the parameters by their names in a whole model."""
@@ -113,7 +119,13 @@ class WarmStart:
         specs = {str(spec["name"]): spec for spec in task_specs(model)}
         taken = [name for name in config.tasks if name in specs]
         left = [name for name in specs if name not in config.tasks]
-        known = {} if trained.manifest is None else trained.manifest.calibration.get("tasks", {})
+        known, scope = {}, None
+        if trained.manifest is not None:
+            known = trained.manifest.calibration.get("tasks", {})
+            told = KeptScope.of_model(
+                trained.manifest, list(map(TaskSpec.from_json, specs.values()))
+            )
+            scope = told if told is not None and told.scope.task in left else None
         return cls(
             model_name=old.model_name,
             max_length=trained.max_length,
@@ -131,6 +143,7 @@ class WarmStart:
                     for key, tensor in model.head(name).state_dict().items()
                 },
                 {name: known[name] for name in left if name in known},
+                scope,
             ),
         )
 
@@ -156,6 +169,7 @@ class WarmStart:
                     if name.startswith(tuple(f"{HEADS}{task}." for task in carried))
                 },
                 _calibrations(found, config, carried),
+                KeptScope.of_state(found.training.get(SCOPE)),
             ),
         )
 

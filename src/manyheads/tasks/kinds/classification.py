@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.tasks.calibration import (
-    FEWEST_RECORDS,
     Calibration,
     Temperature,
     fit_temperature,
@@ -131,10 +130,8 @@ class NamedClasses(Kind):
 
     def fit_calibration(
         self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
-    ) -> Calibration | None:
-        """Fit a calibration to the logits of all records, if there are enough."""
-        if len(evidence) < FEWEST_RECORDS:
-            return None
+    ) -> Calibration:
+        """Fit a calibration to the logits of all records."""
         scores = np.stack([one.scores for one in evidence])
         return self.fitted(scores, np.stack([one.gold for one in evidence]))
 
@@ -262,15 +259,18 @@ class Classification(NamedClasses):
         self, spec: TaskSpec, label: Label, tokens: Sequence[WordSpan] | None, result: Any,
         logits: Floats,
     ) -> Evidence | None:  # fmt: skip
-        """Return the logits and the right class."""
+        """Return the logits and the right class; `UNKNOWN` makes every answer wrong."""
         right, _ = self.outcome(spec, label, tokens, result)
-        if right == UNKNOWN:
-            return None
         return Evidence(logits.astype(np.float64), np.array([right]))
 
+    def examples(self, evidence: Sequence[Evidence]) -> int:
+        """Return the number of texts of classes that the model knows."""
+        return sum(one.gold[0] != UNKNOWN for one in evidence)
+
     def fitted(self, logits: NDArray[np.float64], gold: NDArray[np.int64]) -> Temperature:
-        """Fit a temperature."""
-        return fit_temperature(logits, gold[:, 0])
+        """Fit a temperature to the texts of classes that the model knows."""
+        known = gold[:, 0] != UNKNOWN
+        return fit_temperature(logits[known], gold[known, 0])
 
     def judge(
         self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None

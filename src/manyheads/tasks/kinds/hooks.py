@@ -72,7 +72,7 @@ class Calibrating:
 
     A kind with probabilities sets `has_probabilities`, and writes `probabilities`. One whose scores
     are calibrated after training sets `calibrates`, and writes `calibrated`, `scored`, `evidence`,
-    `fit_calibration`, `judge` and `accepts`.
+    `examples`, `fit_calibration`, `judge` and `accepts`.
     """
 
     has_probabilities: ClassVar[bool] = False
@@ -135,17 +135,21 @@ class Calibrating:
         """
         return None
 
+    def examples(self, evidence: Sequence[Evidence]) -> int:
+        """Return how many examples for a calibration the evidence of some records has."""
+        return len(evidence)
+
     def fit_calibration(
         self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
-    ) -> Calibration | None:
-        """Fit a calibration; None if there is too little evidence.
+    ) -> Calibration:
+        """Fit a calibration.
 
         Args:
             spec: the task.
-            evidence: of N records.
+            evidence: of N records, with at least one example.
             folds: [N] the fold of each record, for choices by cross-validation.
         """
-        return None
+        raise NotImplementedError
 
     def judge(
         self, spec: TaskSpec, evidence: Sequence[Evidence], calibration: Calibration | None

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.tasks.calibration import (
-    FEWEST_RECORDS,
     Calibration,
     Curve,
     Platt,
@@ -71,13 +70,15 @@ class TagCalibration(Calibrating):
         scores = log_odds(np.array([e.score for e in found], np.float64))
         return Evidence(scores, np.array(right, np.int64), tuple(e.label for e in found))
 
+    def examples(self, evidence: Sequence[Evidence]) -> int:
+        """Return the number of predicted entities."""
+        return sum(len(one.scores) for one in evidence)
+
     def fit_calibration(
         self, spec: TaskSpec, evidence: Sequence[Evidence], folds: NDArray[np.int64]
-    ) -> Calibration | None:
+    ) -> Calibration:
         """Fit a logistic or isotonic curve, or one for each type: the best by cross-validation."""
         counts = [len(one.scores) for one in evidence]
-        if sum(counts) < FEWEST_RECORDS:
-            return None
         scores = np.concatenate([one.scores for one in evidence])
         right = np.concatenate([one.gold for one in evidence]) > 0
         names = (name for one in evidence for name in one.labels)
