@@ -27,7 +27,6 @@ from manyheads.tasks import (
     kind_of,
 )
 from manyheads.tasks.labels import PartlyLabelled
-from manyheads.tasks.metrics.counts import UNKNOWN
 from manyheads.text import Batch, TextTokenizer
 from tiny import tiny_tokenizer
 from training_setup import ENTITIES
@@ -324,7 +323,7 @@ def test_a_task_without_a_single_answer_is_not_calibrated_and_the_others_are() -
 def overconfident(count: int, unknown: int = 0) -> list[Evidence | None]:
     """The logits of two classes, certain of the first, which is right in two of three texts;
     further texts are of a class that the model does not know."""
-    gold = [[0, 0, 1][i % 3] for i in range(count)] + [UNKNOWN] * unknown
+    gold = [[0, 0, 1][i % 3] for i in range(count)] + [-1] * unknown
     return [Evidence(np.array([9.0, 0.0]), np.array([right])) for right in gold]
 
 

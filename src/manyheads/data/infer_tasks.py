@@ -12,9 +12,11 @@ from typing import Any
 
 from manyheads.config import TaskConfig
 from manyheads.config.sections.mixing import TAKEN_NAMES, colliding_tasks
+from manyheads.data.joined_classes import are_tables, joined_hints, joined_labels
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, label_fields, read_text
-from manyheads.errors import DataError, ManyheadsError, RequestError, listing, option, shorten
+from manyheads.data.same_classes import SameClasses
+from manyheads.errors import DataError, ManyheadsError, RequestError, listing, option
 from manyheads.tasks import FieldValues, Kind, WordSpan, kind_of, known_kinds
 
 DEFAULT_TASKS: Mapping[str, TaskConfig] = MappingProxyType(
@@ -31,9 +33,6 @@ _NO_LABELS = ("lemma", "deprel")
 """Columns of CoNLL-U that are no task of their own: words, and relations to words that are not
 read."""
 _MAX_FIELDS = 200
-_TABLES = (".csv", ".tsv")
-_MARKS = ",;|"
-"""Marks that may separate several labels in a cell."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,20 @@ class InferredTasks:
     """The fields that no task uses, except the texts."""
     unread: Mapping[str, int] = field(default_factory=dict)
     """The counts of contents that the readers passed over, by kind."""
-    hints: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
     """Messages about tasks of tables whose classes seem to be several in one cell."""
+    doubled: tuple[str, ...] = ()
+    """Messages about tasks that say the same as another one."""
 
     @property
     def complete(self) -> bool:
         """Whether every record has a label of every task."""
         return all(task.values.records == self.records for task in self.tasks)
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """All messages about tasks that may not be meant so."""
+        return self.joined + self.doubled
 
     def notes(self) -> dict[str, str]:
         """Describe the labels of each task in words."""
@@ -150,9 +156,19 @@ def _raise(error: ManyheadsError) -> None:
 
 
 def tasks_to_read(found: InferredTasks) -> dict[str, TaskConfig]:
-    """Return the tasks found, and those of `DEFAULT_TASKS` whose fields none of them reads."""
+    """Return the tasks found, and those of `DEFAULT_TASKS` whose fields none of them reads.
+
+    Beside tasks that were found, fields of empty lists are none, nor are indices of classes whose
+    names are read.
+    """
     tasks = found.configs()
     read = {field for name, task in tasks.items() for field in label_fields(name, task)}
+    if tasks:
+        read |= {
+            name
+            for name, values in found.unused.items()
+            if values.same_as or (values.lists == values.records and not values.filled)
+        }
     others = {
         name: task
         for name, task in DEFAULT_TASKS.items()
@@ -168,6 +184,7 @@ class TaskFinder:
         self.values: dict[str, FieldValues] = {}
         """The values of each field that is no text."""
         self.records = 0
+        self.same = SameClasses()
         self.apart = {
             kind.name: kind.fields for kind in map(kind_of, known_kinds()) if len(kind.fields) > 1
         }
@@ -195,21 +212,24 @@ class TaskFinder:
         """
         if named is None:
             found, unused = _recognised(self, files, on_error)
-            hints = _hints(found, self.values, layout or Layout()) if _are_tables(files) else []
+            fields = [task.values for task in found] if are_tables(files) else []
+            joined = joined_hints(fields, self.values, layout or Layout())
+            doubled = _doubled(found, self.same)
         else:
             found, unused = _named(named, self.values, files)
-            hints = []
+            joined = doubled = []
         return InferredTasks(
-            tuple(files), self.records, tuple(found), unused, unread or {}, tuple(hints)
-        )
+            tuple(files), self.records, tuple(found), unused, unread or {},
+            tuple(joined), tuple(doubled),
+        )  # fmt: skip
 
     def add(self, row: Row, text: str, tokens: Sequence[WordSpan] | None) -> None:
         """Add the values of a record with this text (see `read_text`)."""
         words = len(text.split()) if tokens is None else len(tokens)
         self.records += 1
-        for name, value in row.fields.items():
-            if value is None or name in _TEXTS:
-                continue
+        labels = {n: v for n, v in row.fields.items() if v is not None and n not in _TEXTS}
+        self.same.add(labels)
+        for name, value in labels.items():
             if name in self.values or len(self.values) < _MAX_FIELDS:
                 values = self.values.setdefault(name, FieldValues(name))
                 values.add(value, words, row.fields)
@@ -225,28 +245,53 @@ def _recognised(
 ) -> tuple[list[InferredTask], dict[str, FieldValues]]:
     found: list[InferredTask] = []
     unused: dict[str, FieldValues] = {}
+    unclear: list[tuple[FieldValues, list[Kind]]] = []
+    able = {name: _able(values) for name, values in columns.values.items()}
+    names = columns.same.names_of_numbers(columns.values, able)
     for name, values in columns.values.items():
-        kinds = [kind_of(kind) for kind in known_kinds()]
-        able = [k for k in kinds if name not in _NO_LABELS and k.recognises(values)]
-        usual = [kind for kind in able if name in kind.fields]
-        if len(usual) == 1 or len(able) == 1:
-            _add_task(found, values, (usual or able)[0], columns)
-        elif not able:
-            unused[name] = values
-        elif on_error is None:
-            raise _ambiguous(values, able, columns.values, files)
+        usual = [kind for kind in able[name] if name in kind.fields]
+        if name in names or not able[name]:
+            unused[name] = replace(values, same_as=names.get(name, ""))
+        elif not values.has_decimal_commas and (len(usual) == 1 or len(able[name]) == 1):
+            _add_task(found, values, (usual or able[name])[0], columns)
         else:
-            on_error(_ambiguous(values, able, columns.values, files))
+            unclear.append((values, able[name]))
             unused[name] = values
+    for values, kinds in unclear:
+        (on_error or _raise)(_ambiguous(values, kinds, columns.values, files, found))
     if not found and on_error is None:
         raise RequestError(
             f"no field of {listing(files)} has labels of a task: {_described(columns.values)}",
             expected="a field with a few different names, lists of them, entities or tags, or "
             "numbers",
             fix=_without_gaps(columns.values)
-            or f"Name one: {named_task()}.{_joined(columns.values)}",
+            or f"{_name_fields(columns.values, 'name one')}: {named_task()}."
+            f"{joined_labels(columns.values)}",
         )
     return found, unused
+
+
+def _able(values: FieldValues) -> list[Kind]:
+    """Return the kinds that recognise a field's values, which are no identifiers."""
+    return [
+        kind
+        for kind in map(kind_of, known_kinds())
+        if values.name not in _NO_LABELS
+        and (values.name in kind.fields or not values.is_identifier)
+        and kind.recognises(values)
+    ]
+
+
+def _doubled(found: Sequence[InferredTask], same: SameClasses) -> list[str]:
+    """Return a message for each two tasks whose classes map one to one."""
+    tasks = {task.values.name: task for task in found if kind_of(task.kind).exclusive}
+    return [
+        f"`{one}` and `{other}` say the same in the {records} records that have both: each class "
+        f"of one goes with one of the other; to learn `{one}` without `{other}`: "
+        + _named_tasks([task for task in found if task is not tasks[other]])
+        for (one, other), records in same.pairs().items()
+        if one in tasks and other in tasks
+    ]
 
 
 def _add_task(
@@ -273,67 +318,47 @@ def named_task(name: str = "NAME", kind: str = "KIND", field: str = "FIELD") -> 
     return option(f"--task {name}={kind}:{field}", f"`tasks={python}`")
 
 
+def _named_tasks(tasks: Sequence[InferredTask], also: Sequence[str] = (), field: str = "") -> str:
+    """Return the options that name these tasks, for a message.
+
+    Args:
+        tasks: those that were found.
+        also: the kinds one of which another task, of the name of its field, may have.
+        field: that field.
+    """
+    known = {
+        task.name: {key: task.options[key] for key in ("kind", "field") if key in task.options}
+        for task in tasks
+    }
+    others = [{"kind": kind, "field": field} for kind in also]
+    python = [f"`tasks={ {**known, field: other} }`" for other in others] or [f"`tasks={known}`"]
+    return option(
+        " ".join(f"--task {_short(name, task)}" for name, task in known.items())
+        + ", and " * bool(known and others)
+        + " or ".join(f"--task {_short(field, other)}" for other in others),
+        " or ".join(python),
+    )
+
+
+def _short(name: str, task: Mapping[str, str]) -> str:
+    """Return a task as the command takes it."""
+    return shlex.quote(f"{name}={task['kind']}" + (f":{task['field']}" if "field" in task else ""))
+
+
+def _name_fields(columns: Mapping[str, FieldValues], name: str) -> str:
+    """Return what to do about numbers with a decimal comma, or else to name tasks."""
+    fields = [f"`{name}`" for name, values in columns.items() if values.has_decimal_commas]
+    if not fields:
+        return name.capitalize()
+    return f"Write the numbers of {listing(fields)} with a decimal point, or {name}"
+
+
 def _without_gaps(columns: Mapping[str, FieldValues]) -> str:
     """Return what to do about fields with NaN, which no kind of task reads."""
     fields = [f"`{name}`" for name, values in columns.items() if values.gaps]
     if not fields:
         return ""
     return f"Remove the values NaN of {listing(fields)}, or write null in their place."
-
-
-def _joined(columns: Mapping[str, FieldValues]) -> str:
-    """Return the option that splits joined labels, if a column seems to have them."""
-    cells = columns["labels"].distinct if "labels" in columns else ()
-    mark = next((mark for mark in _MARKS if any(mark in cell for cell in cells)), "")
-    return (
-        f" For several labels in a cell of `labels`: {_separated('labels', mark, Layout())}."
-        * bool(mark)
-    )
-
-
-def _are_tables(files: Sequence[str]) -> bool:
-    """Return whether all files are CSV or TSV, by their endings."""
-    return all(file.lower().removesuffix(".gz").endswith(_TABLES) for file in files)
-
-
-def _hints(
-    found: Sequence[InferredTask], columns: Mapping[str, FieldValues], layout: Layout
-) -> list[str]:
-    """Return a message for each task whose classes seem to be several in one cell of a table.
-
-    Several classes of a pair are no task, and other classes in `labels` would not be read.
-    """
-    return [
-        f"`{task.values.name}` has the class {shorten(joined)}, whose parts are classes too; "
-        f"for several classes in a cell: {_separated(task.values.name, mark, layout)}"
-        for task in found
-        if not task.values.lists
-        and not task.values.is_paired
-        and (task.values.name == "labels" or "labels" not in columns)
-        for joined, mark in _joined_classes(task.values)[:1]
-    ]
-
-
-def _joined_classes(values: FieldValues) -> list[tuple[str, str]]:
-    """Return the values whose parts, between marks, are values too; each with its mark."""
-    return [
-        (value, mark)
-        for value in values.distinct
-        for mark in _MARKS
-        if mark in value and all(part.strip() in values.distinct for part in value.split(mark))
-    ]
-
-
-def _separated(name: str, mark: str, layout: Layout) -> str:
-    """Return the options that split the labels in the cells of a column."""
-    theirs = layout.theirs(name)
-    names = dict(layout.names) if name == "labels" else {**layout.names, theirs: "labels"}
-    named = f"names={names!r}, " if names else ""
-    python = f"`layout=Layout({named}separator={mark!r})`"
-    if name == "labels":
-        return option(f"--label-separator '{mark}'", python)
-    mapped = shlex.quote(f"{theirs}=labels")
-    return option(f"--map {mapped} --label-separator '{mark}'", python)
 
 
 def _named(
@@ -381,15 +406,19 @@ def _ambiguous(
     able: Sequence[Kind],
     columns: Mapping[str, FieldValues],
     files: Sequence[str],
+    found: Sequence[InferredTask],
 ) -> RequestError:
     name = values.name
-    choices = " or ".join(named_task(name, kind.name, name) for kind in able)
+    kinds = [kind.name for kind in able]
+    could_be = ["numbers or classes"] if values.has_decimal_commas else kinds
+    start = _name_fields({name: values}, "name every task that should be learned")
+    joined = joined_labels(columns) if name == "labels" else ""
     return RequestError(
         f"`{name}` in {listing(files)} has {values.describe()}, which could be "
-        f"{' or '.join(kind.name for kind in able)}; all fields: {_described(columns)}",
+        f"{' or '.join(could_be)}; all fields: {_described(columns)}",
         expected="a field whose values fit one kind of task, or named tasks",
-        fix=f"Name every task that should be learned: {choices}."
-        + _indicators(columns) * _are_tables(files),
+        fix=f"{start}: {_named_tasks(found, kinds, name)}.{joined}"
+        + _indicators(columns) * are_tables(files),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,6 +16,14 @@ MAX_DISTINCT = 5000
 """The maximum number of distinct values counted; a field with more holds texts or numbers."""
 
 _SPAN = {"start", "end", "label"}
+_NUMBERING = re.compile(r"(?i)(.*[_ .-])?(id|index|idx)|(?-i:.*[a-z](Id|ID|Index|Idx))")
+"""Names of fields that number the records, or what they belong to."""
+_OF_CLASSES = re.compile(
+    r"(?i)(.*[_ .-])?(label|class|intent|category|topic|domain|sentiment|emotion|type|tag|target)"
+    r"[_ .-]?(id|index|idx)"
+)
+"""Of these, the names of fields that may number classes."""
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 
 @dataclass
@@ -34,6 +43,8 @@ class FieldValues:
     """With a whole number, or a string that reads as one."""
     numbers: int = 0
     """With any number, or a string that reads as one."""
+    commas: int = 0
+    """With a number that has a decimal comma, as tables of some languages write it."""
     gaps: int = 0
     """With NaN, as pandas writes missing values to JSON."""
     lists: int = 0
@@ -54,6 +65,8 @@ class FieldValues:
     high: float = -math.inf
     distinct: Counter[str] = field(default_factory=Counter)
     """The values, items of lists or labels of spans, with their counts."""
+    same_as: str = ""
+    """The field that has the names of these classes, if that one is used in place of this one."""
 
     def add(self, value: Any, words: int, fields: Mapping[str, Any]) -> None:
         """Take note of a record's value.
@@ -78,6 +91,7 @@ class FieldValues:
         self.classes += type(value) in (str, bool) or (math.isfinite(number) and number % 1 == 0)
         if type(value) in (str, bool):
             self.texts += 1
+            self.commas += _DECIMAL_COMMA.fullmatch(str(value)) is not None
             parts = str(value).split()
             self.longest = max(self.longest, len(str(value)))
             self.per_word += len(parts) == words
@@ -131,8 +145,23 @@ class FieldValues:
 
     @property
     def is_identifier(self) -> bool:
-        """Whether the values number the records: whole numbers, all distinct."""
-        return self.wholes == self.records and len(self.distinct) == self.distinct.total()
+        """Whether whole numbers number the records, or by the field's name what they belong to."""
+        return self.wholes == self.records and (self._is_distinct or self._is_numbering)
+
+    @property
+    def has_decimal_commas(self) -> bool:
+        """Whether all values are numbers, some of them with a decimal comma."""
+        return bool(self.commas) and self.commas + self.numbers == self.records
+
+    @property
+    def _is_distinct(self) -> bool:
+        return len(self.distinct) == self.distinct.total()
+
+    @property
+    def _is_numbering(self) -> bool:
+        """Whether the field's name is that of identifiers, and not of those of classes."""
+        numbering, classes = (p.fullmatch(self.name) for p in (_NUMBERING, _OF_CLASSES))
+        return numbering is not None and classes is None
 
     def describe(self) -> str:
         """Describe the values in a few words, for messages."""
@@ -148,7 +177,13 @@ class FieldValues:
             return f"lists of {several} different items in {self.records} records"
         if self.numbers == self.records:
             whole = "whole " if self.wholes == self.records else ""
-            return f"{several} different {whole}numbers in {self.records} records"
+            numbers = f"{several} different {whole}numbers in {self.records} records"
+            if self.same_as:
+                return f"{numbers}, one for each of the names in `{self.same_as}`"
+            named = self.is_identifier and not self._is_distinct
+            return numbers + ", identifiers by the field's name" * named
+        if self.has_decimal_commas:
+            return f"{several} different numbers with a decimal comma in {self.records} records"
         if self.classes == self.records:
             return f"{several} different texts in {self.records} records"
         return f"objects or lists in {self.records} records"

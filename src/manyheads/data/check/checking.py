@@ -62,17 +62,19 @@ def check_data(
         DataError: a file is missing, empty, of no known format, or given twice.
     """
     findings = Findings(limit)
+    named: set[str] = set()
     if tasks is not None:
         wanted = tasks
     else:
         inferred = _tasks_in(paths, layout, findings)
         wanted = tasks_to_read(inferred)
+        named = {name for name, values in inferred.unused.items() if values.same_as}
         layout = (layout or Layout()).reading(inferred.configs())
     files = _tasks_of_files(paths if tasks is not None else list(paths), wanted)
     checks = []
     for path, names in files.items():
         mine = {name: wanted[name] for name in names}
-        checks.append(FileCheck(path, mine, tokenizer, max_length, findings, limit, layout))
+        checks.append(FileCheck(path, mine, tokenizer, max_length, findings, limit, layout, named))
     _refuse_one_file_by_two_names(files)
     collectors, copies = _read(checks, wanted)
     for check in checks:
@@ -97,7 +99,7 @@ def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> Inferr
     """Return the tasks that training would find in files.
 
     Fields that training would refuse, because they fit several kinds of task, are reported, and
-    those whose classes seem to be several in one cell.
+    those whose classes seem to be several in one cell or say the same as others.
     """
     files = list(dict.fromkeys(paths))
 
@@ -107,8 +109,13 @@ def _tasks_in(paths: Paths, layout: Layout | None, findings: Findings) -> Inferr
             findings.add("", Kind.AMBIGUOUS, listing(files), error.found, error.fix)
 
     found = infer_tasks(files, layout, on_error=report)
-    for hint in found.hints:
-        findings.add("", Kind.JOINED, listing(files), hint)
+    for kind, hints in ((Kind.JOINED, found.joined), (Kind.DOUBLED, found.doubled)):
+        for hint in hints:
+            findings.add("", kind, listing(files), hint)
+    for name, values in found.unused.items():
+        if values.same_as:
+            message = f"the field `{name}` is not used: {values.describe()}"
+            findings.add("", Kind.UNREAD, listing(files), message)
     return found
 
 

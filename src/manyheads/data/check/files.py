@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,7 @@ class FileCheck:
         findings: receives the findings.
         places: how many places of a finding are remembered.
         layout: the layout of the file, as far as the user states it.
+        named: fields that no task reads, which are reported already.
 
     Raises:
         DataError: the file is missing, empty, or of no known format.
@@ -85,6 +86,7 @@ class FileCheck:
         findings: Findings,
         places: int,
         layout: Layout | None = None,
+        named: Collection[str] = (),
     ) -> None:
         self.path, self.tasks = path, tasks
         self.counts = {name: TaskCounts() for name in tasks}
@@ -110,7 +112,7 @@ class FileCheck:
         self._sample = StreamSample[str](SCRIPT_SAMPLE)
         self._parse = _lenient_parser(tasks)
         self.fields: Counter[str] = Counter()
-        self.unread = Unread(tasks)
+        self.unread = Unread(tasks, named)
         layout = (layout or Layout()).reading(tasks)
         self._input = read_rows(
             path, layout=layout, on_error=self._broken_record, on_unread=self.unread.passed_over

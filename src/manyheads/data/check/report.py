@@ -48,6 +48,7 @@ class Kind(str, Enum):
     NO_ENTITY = "no entity"
     AMBIGUOUS = "ambiguous field"
     JOINED = "joined classes"
+    DOUBLED = "doubled task"
     SCHEME = "scheme"
     UNREAD = "unread"
     REPEATED = "repeated entity"
@@ -74,6 +75,7 @@ _WARNINGS = frozenset(
         Kind.NO_ENTITY,
         Kind.AMBIGUOUS,
         Kind.JOINED,
+        Kind.DOUBLED,
         Kind.UNKNOWN_SCRIPT,
     }
 )
