@@ -44,10 +44,11 @@ They mean two tasks, `classification` and `ner`. Name your own under `tasks`:
       intent: {kind: classification}
       slots: {kind: tagging, field: entities, decoder: crf}
 
-Each key without a dot below, other than `tasks`, is also a flag of `manyheads train`, with hyphens
-or underscores: `--batch-size 32`. Any key can be set by `--set`:
-`--set tasks.slots.decoder=crf`. Flags override the file. Input paths in a file are relative to the
-file; output paths, and all paths among the flags, to the working directory.
+Each key without a dot below, other than `tasks` and `files`, is also a flag of `manyheads train`,
+with hyphens or underscores: `--batch-size 32`. In place of `files`, the command takes data files as
+arguments. Any key can be set by `--set`: `--set tasks.slots.decoder=crf`. Flags override the file.
+Input paths in a file are relative to the file; output paths, and all paths among the flags, to the
+working directory.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -10,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from manyheads.cli import main
 from manyheads.config import NESTED, Config, TaskConfig, key_groups
 
 ROOT = Path(__file__).parents[2]
@@ -44,3 +46,16 @@ def test_every_key_that_users_set_has_a_row_with_values_and_meaning(script: Modu
         (row,) = (row for row in rows if row.startswith(f"| `{key.name}`"))
         assert key.allowed
         assert key.meaning.replace("|", r"\|") in row
+
+
+def test_every_key_that_the_page_calls_a_flag_is_one(
+    script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (others,) = re.findall(
+        r"Each key without a dot below, other than (.*?), is also a flag", script.INTRODUCTION
+    )
+    assert main(["train", "--help"]) == 0
+    flags = set(re.findall(r"--[a-z][a-z0-9-]*", capsys.readouterr().out))
+    keys = {key.name for group in key_groups() for key in group.keys if "." not in key.name}
+    no_flags = {key for key in keys if f"--{key.replace('_', '-')}" not in flags}
+    assert no_flags == set(re.findall(r"`(\w+)`", others))

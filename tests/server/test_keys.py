@@ -51,6 +51,8 @@ def test_the_schema_says_which_requests_need_a_key() -> None:
         needed = {path for path, has in schema["paths"].items() if "security" in str(has)}
         assert needed == (schema["paths"].keys() - {"/livez", "/readyz"} if keys else set())
         assert ("securitySchemes" in schema["components"]) is bool(keys)
+        for path in needed:
+            assert all("401" in method["responses"] for method in schema["paths"][path].values())
 
 
 def statuses(client: httpx.Client, *keys: str) -> list[int]:

@@ -59,6 +59,15 @@ def test_one_bad_text_of_a_list_fails_alone() -> None:
         assert answers[0]["intent"]["label"] in {"question", "statement"}
         assert len(answers[0]["embedding"]) == len(answers[6]["embedding"])
         assert answers[3]["empty"] is True
+        faulty = ["Mary", "a" * 101]
+        for path, body in (
+            ("/v1/embeddings", {"input": faulty}),
+            ("/embed", {"inputs": faulty}),
+            ("/predict", {"inputs": [[text] for text in faulty]}),
+        ):
+            whole = client.post(path, json=body)
+            assert whole.status_code == 422
+            assert error(whole)["code"] == "text_too_long"
 
 
 def test_a_full_queue_gets_429_with_retry_after_and_recovers() -> None:

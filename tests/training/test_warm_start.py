@@ -480,6 +480,10 @@ def test_without_validation_data_a_part_of_the_new_heads_is_held_out(
             ["--set", "init_from=x"],
             "`init_from` is set to 'x'; expected a value taken from the model and",
         ),
+        (
+            ["--set", "tasks={topic: {hidden: 16}}"],
+            "set fields of the new task with `--set tasks.topic.KEY=VALUE`, or use `manyheads tra",
+        ),
         (["--set", "save_dir=x"], "--set save_dir sets save_dir a second time"),
     ],
 )
@@ -493,6 +497,15 @@ def test_a_head_that_cannot_be_added_is_refused(
     assert main(arguments(trained, tmp_path, *more)) == 2
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "added").glob("*.pt"))
+
+
+def test_in_python_the_refusal_of_tasks_names_the_argument_for_the_new_one(tmp_path: Path) -> None:
+    message = r"set fields of the new task with `task_settings=\{KEY: VALUE\}`, or use manyheads.tr"
+    with pytest.raises(RequestError, match=message):
+        add_head(
+            tmp_path, "topic", kind="classification", train_file=tmp_path / "train.jsonl",
+            save_dir=tmp_path / "added", tasks={"topic": {"hidden": 16}},
+        )  # fmt: skip
 
 
 def test_data_are_checked_with_the_length_that_the_trained_model_reads(

@@ -49,5 +49,8 @@ def _thresholds(report: ThresholdReport, name: str, found: FoundThresholds) -> S
         )  # fmt: skip
     note = f"{percent_of(found.task.coverage)} of the answers reach the threshold of all labels"
     if found.raised:
-        note += f"; {counted(len(found.raised), 'label')} without enough answers have a higher one"
+        have = "has" if len(found.raised) == 1 else "have"
+        note += (
+            f"; {counted(len(found.raised), 'label')} without enough answers {have} a higher one"
+        )
     return Section(title, table, note)

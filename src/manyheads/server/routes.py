@@ -269,7 +269,7 @@ async def readyz(request: Request) -> Response:
     return JSONResponse(Status(status="ready").model_dump())
 
 
-@router.get("/metrics", tags=["operations"], response_class=Response)
+@router.get("/metrics", tags=["operations"], response_class=Response, responses=statuses())
 async def metrics(request: Request) -> Response:
     """Return the metrics in the Prometheus text format."""
     page = _service(request).monitoring.page()

@@ -48,7 +48,8 @@ class ServerSettings(BaseModel):
     max_texts: int = Field(default=1024, ge=1, le=1_000_000)
     """Maximum texts of a request; more get status 422."""
     max_characters: int = Field(default=50_000, ge=1, le=100_000_000)
-    """Maximum characters of a text; a longer one gets status 422."""
+    """Maximum characters of a text; a longer one gets status 422. In a list that is sent to
+    /v1/predict, it gets an `error` in place of its answer."""
     max_queue: int = Field(default=2048, ge=1, le=10_000_000)
     """Maximum queued texts; while as many are queued, requests get status 429 with Retry-After."""
     max_connections: int = Field(default=512, ge=1, le=100_000)

@@ -40,12 +40,15 @@ def add_head_config(
         RequestError: the model has a task of this name, or a setting cannot be combined with it.
         ConfigError: a setting is not allowed.
     """
-    for key in ("init_from", "tasks"):
+    own_fields = option(f"`--set tasks.{task}.KEY=VALUE`", "`task_settings={KEY: VALUE}`")
+    otherwise = {"init_from": "", "tasks": f", set fields of the new task with {own_fields}"}
+    for key, instead in otherwise.items():
         if key in settings:
             raise RequestError(
                 f"`{key}` is set to {shorten(settings[key])}",
                 expected="a value taken from the model and the new task",
-                fix=f"Leave it out, or use {option('`manyheads train`', 'manyheads.train')}.",
+                fix=f"Leave it out{instead}, or use "
+                f"{option('`manyheads train`', 'manyheads.train')}.",
             )
     given = {"kind": kind, "train_file": train_file, "valid_file": valid_file, "field": field}
     given = {name: value for name, value in given.items() if value is not None}
