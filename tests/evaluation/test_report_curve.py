@@ -106,7 +106,7 @@ def test_too_few_records_or_none_that_answer_are_refused(monkeypatch: pytest.Mon
 def test_a_report_measures_the_curve_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manyheads.training.frozen_heads._STEPS", 20)
+    monkeypatch.setattr("manyheads.training.frozen_heads.STEPS", 20)
     rows = sentences(64, 1)
     for i, row in enumerate(rows):
         row["tokens"] = [*row["tokens"], f"x{i}"]

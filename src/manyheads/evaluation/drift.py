@@ -21,6 +21,7 @@ from manyheads.config import Config
 from manyheads.data.records import Record
 from manyheads.errors import ManyheadsError
 from manyheads.inference import Predictor, embed_texts
+from manyheads.sampling import spread
 from manyheads.tasks.metrics import DriftMetrics, drift_metrics
 
 REFERENCE = "original_embeddings"
@@ -56,8 +57,7 @@ class Reference:
 def sample_texts(records: Iterable[Record]) -> list[str]:
     """Return the distinct texts of records, at most `MAX_SENTENCES`, spread evenly."""
     texts = list(dict.fromkeys(text for record in records for text in record.texts))
-    step = max(1.0, len(texts) / MAX_SENTENCES)
-    return [texts[int(i * step)] for i in range(min(len(texts), MAX_SENTENCES))]
+    return spread(texts, MAX_SENTENCES)
 
 
 def measure_drift(

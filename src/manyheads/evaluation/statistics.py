@@ -121,7 +121,7 @@ def paired_bootstrap(
     rows = [first.numerator, first.denominator, second.numerator, second.denominator]
     sums = _resampled(rows, resamples, seed)
     differences = shares(sums[:, 2], sums[:, 3]) - shares(sums[:, 0], sums[:, 1])
-    low, high = _between(differences)
+    low, high = between(differences)
     return PairedDifference(
         first=first.value(),
         second=second.value(),
@@ -143,7 +143,7 @@ def bootstrap_interval(ratio: Ratio, *, resamples: int = 10_000) -> tuple[float,
         ValueError: there is no sentence, or `resamples` is below 1.
     """
     sums = _resampled([ratio.numerator, ratio.denominator], resamples, seed=0)
-    return _between(shares(sums[:, 0], sums[:, 1]))
+    return between(shares(sums[:, 0], sums[:, 1]))
 
 
 def _resampled(rows: Sequence[Floats], resamples: int, seed: int) -> Floats:
@@ -166,7 +166,7 @@ def _resampled(rows: Sequence[Floats], resamples: int, seed: int) -> Floats:
     return sums
 
 
-def _between(values: Floats) -> tuple[float, float]:
+def between(values: Floats) -> tuple[float, float]:
     """Return the percentiles between which values lie with probability `_LEVEL`."""
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,18 +114,13 @@ class ThresholdReport:
                 name: {
                     "precision": found.precision,
                     "confidence": found.confidence,
-                    "task": None if found.task is None else vars_of(found.task),
-                    "labels": {label: vars_of(one) for label, one in found.labels.items()},
+                    "task": None if found.task is None else asdict(found.task),
+                    "labels": {label: asdict(one) for label, one in found.labels.items()},
                     "raised": dict(found.raised),
                 }
                 for name, found in self.tasks.items()
             },
         }
-
-
-def vars_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass with slots."""
-    return {name: getattr(value, name) for name in value.__slots__}
 
 
 @restored_threads()

@@ -31,11 +31,13 @@ _POOL = 16
 """Batches whose records are sorted by length together, to reduce padding."""
 _RATE = 3e-3
 _DECAY = 0.01
-_STEPS = 300
+EPOCHS = 6
+"""The least number of times that a record is read."""
+STEPS = 300
 """The least number of training steps; few records are read more often to reach it."""
 
 
-def epochs_for(records: int, epochs: int = 6, steps: int | None = None) -> int:
+def epochs_for(records: int, epochs: int = EPOCHS, steps: int | None = None) -> int:
     """Return the number of epochs for a number of records.
 
     Args:
@@ -43,7 +45,7 @@ def epochs_for(records: int, epochs: int = 6, steps: int | None = None) -> int:
         epochs: the least number of epochs.
         steps: the least number of training steps.
     """
-    steps = _STEPS if steps is None else steps
+    steps = STEPS if steps is None else steps
     return max(epochs, -(-steps * BATCH // max(1, records)))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from manyheads.config import Config
 from manyheads.data.records import Record
 from manyheads.evaluation.report.data import CurvePoint, LearningCurve
+from manyheads.evaluation.statistics import between
 from manyheads.tasks import LabelSet
 from manyheads.tasks.metrics import Ratio
 
@@ -28,7 +29,6 @@ with fewer records than labels, most labels cannot be predicted at all."""
 _RESAMPLES = 1000
 _AT_ONCE = 100
 _EXPONENTS = np.geomspace(0.05, 2.0, 120)
-_TAILS = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,18 @@ def learning_curve(name: str, measured: Measured) -> LearningCurve:
     means = scores.mean(axis=1)[None]
     law, laws = _fitted(sizes, means), _fitted(sizes, drawn)
     points = [
-        CurvePoint(count, float(mean), *_between(drawn[:, i]))
+        CurvePoint(count, float(mean), *between(drawn[:, i]))
         for i, (count, mean) in enumerate(zip(measured.records, scores.mean(axis=1), strict=True))
     ]
     further = [
-        CurvePoint(times * measured.records[-1], float(law.at(times)[0]), *_between(laws.at(times)))
+        CurvePoint(times * measured.records[-1], float(law.at(times)[0]), *between(laws.at(times)))
         for times in FURTHER
     ]
     check = None
     if len(sizes) > FEWEST_SIZES:
         without = _fitted(sizes[:-1], drawn[:, :-1]).at(1.0)
         mean = float(_fitted(sizes[:-1], means[:, :-1]).at(1.0)[0])
-        check = CurvePoint(measured.records[-1], mean, *_between(without))
+        check = CurvePoint(measured.records[-1], mean, *between(without))
     double = FURTHER[0]
     return LearningCurve(
         name,
@@ -99,7 +99,7 @@ def learning_curve(name: str, measured: Measured) -> LearningCurve:
         tuple(points),
         tuple(further),
         float((law.at(double) - law.at(1.0))[0]),
-        *_between(laws.at(double) - laws.at(1.0)),
+        *between(laws.at(double) - laws.at(1.0)),
         (float(law.limit[0]), float(law.drop[0]), float(law.exponent[0])),
         check,
     )
@@ -150,8 +150,3 @@ def _fitted(sizes: Floats, scores: Floats) -> _Laws:
         found.limit[better], found.drop[better] = limit[better], drop[better]
         found.exponent[better] = exponent
     return found
-
-
-def _between(values: Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, _TAILS)
-    return float(low), float(high)

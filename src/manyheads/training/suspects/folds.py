@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from manyheads.tasks import Floats, kind_of
-from manyheads.training.frozen_heads import BATCH, Advance, FrozenHeads, epochs_for
+from manyheads.training.frozen_heads import BATCH, EPOCHS, STEPS, Advance, FrozenHeads, epochs_for
 from manyheads.training.suspects.words import Words
 
 Places = NDArray[np.int64]
@@ -28,9 +28,9 @@ class Folding:
     folds: int = 5
     repeats: int = 2
     """The number of times that all records are split anew; the probabilities are averaged."""
-    epochs: int = 6
+    epochs: int = EPOCHS
     """The least number of times that a record is read."""
-    steps: int = 300
+    steps: int = STEPS
     """The least number of training steps; few records are read more often to reach it."""
     seed: int = 0
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.tasks import Floats
+from manyheads.tasks.metrics import directions
 
 NEIGHBOURS = 20
 SHARPNESS = 10.0
@@ -28,7 +29,7 @@ def neighbour_shares(vectors: Floats, targets: Floats, known: NDArray[np.bool_])
     Returns:
         [N, L], between 0 and 1 exclusively.
     """
-    scaled = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    scaled = directions(vectors)
     others = np.flatnonzero(known)
     count = min(NEIGHBOURS, len(others) - 1)
     shares = np.empty((len(vectors), targets.shape[1]), np.float32)
