@@ -117,7 +117,11 @@ def test_a_loaded_model_does_not_take_the_calibration_of_another(
     model = manyheads.load(served, backend="torch", threads=1)
     model.predict(TEXTS)
     replace(served, new)
-    valid = write_records(tmp_path / "valid.jsonl", records(60, 3))
+    unseen = [
+        {**one, "tokens": ["good", *one["tokens"]], "ner": ["O", *one["ner"]]}
+        for one in records(60, 3)
+    ]
+    valid = write_records(tmp_path / "valid.jsonl", unseen)
     with pytest.raises(ModelError, match="another model than the one that was loaded"):
         manyheads.calibrate(model, valid, threads=1)
 

@@ -79,7 +79,10 @@ def argument_texts(arguments: Iterable[str], when_empty: EmptyTexts) -> list[Tex
     texts: list[Text] = []
     for number, text in enumerate(arguments, 1):
         if not is_encodable(text):
-            # Python passes arguments that are not UTF-8 on as half characters.
+            # Python passes arguments that are not in the locale's encoding on as half characters.
+            with suppress(UnicodeDecodeError):
+                text = os.fsencode(text).decode("utf-8")
+        if not is_encodable(text):
             raise RequestError(
                 f"{shorten(os.fsencode(text))} is not UTF-8",
                 where=f"text {number}",

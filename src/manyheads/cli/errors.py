@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,11 @@ BUG = 70
 """The status of an error that is not the user's (EX_SOFTWARE of sysexits.h)."""
 
 TRACEBACK = "MANYHEADS_TRACEBACK"
+
+_NO_MEMORY = (
+    "there is not enough memory. Use smaller batches (--batch-size for training, --batch-tokens "
+    "otherwise) or shorter sentences (--max-length)."
+)
 
 # Packages of the extra `train`, which the base install does without.
 _TRAIN_PACKAGES = ("torch", "transformers")
@@ -86,7 +92,10 @@ def _status_of(error: BaseException) -> int:
         case SystemExit():
             raise error
         case MemoryError():
-            tell("error", "there is not enough memory. Use smaller batches or shorter sentences.")
+            tell("error", _NO_MEMORY)
+            return 2
+        case RuntimeError() if _is_out_of_memory(error):
+            tell("error", _NO_MEMORY)
             return 2
         case ModuleNotFoundError() if (error.name or "").split(".")[0] in _TRAIN_PACKAGES:
             tell(
@@ -97,8 +106,13 @@ def _status_of(error: BaseException) -> int:
         case OSError():
             # Errors of files that we write are `StorageError`s; these are all others, such as a
             # full disk behind standard output.
-            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-            tell("error", f"{where}{error.strerror or error}")
+            found, fix = error.strerror or str(error), ""
+            if error.filename is not None:
+                found = f"{os.fsdecode(error.filename)}: {found}"
+            elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+                found = "standard output: cannot be written: the disk is full"
+                fix = ". Free some space, or write to another place."
+            tell("error", found + fix)
             _discard_output()
             return 2
     tell(
@@ -170,6 +184,11 @@ def _wrong_value(error: typer.BadParameter, cause: ValidationError) -> str:
     expected = expected.removeprefix("Input should be ").removeprefix("is not ").rstrip(".")
     option = error.param.opts[0] if error.param else "a value"
     return f"{option} is {shorten(value)}; expected {expected}"
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether PyTorch could not allocate memory, of the processor or of a GPU."""
+    return "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
 
 
 @contextmanager

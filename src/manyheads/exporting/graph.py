@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from manyheads.errors import ModelError, option, shorten
 from manyheads.inference.backends.base import INPUTS
+from manyheads.inference.backends.onnx import import_onnxruntime
 from manyheads.modeling import Encoder, ModelInputs, MultiTaskModel
 from manyheads.text import WORD_FEATURE_COLUMNS, WORD_FEATURE_ROWS
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
-OPSETS = (14, 20)
+OPSETS = (14, 17)
 """The first and the last version of ONNX's operators that can be asked for."""
 
 # Prefixes of the exporter's node names, derived from the modules' names.
@@ -127,13 +128,10 @@ def fuse_graph(traced: onnx.ModelProto, model: MultiTaskModel) -> tuple[onnx.Mod
         ModelError: the optimiser fused fewer operators than it should for encoders of this type.
     """
     import onnx
-    from onnxruntime.transformers import optimizer  # type: ignore[import-untyped]
-    from onnxruntime.transformers.fusion_options import (  # type: ignore[import-untyped]
-        FusionOptions,
-    )
 
+    optimizer = import_onnxruntime("transformers.optimizer")
     config = model.encoder.backbone.config
-    options = FusionOptions("bert")
+    options = import_onnxruntime("transformers.fusion_options").FusionOptions("bert")
     # onnxruntime's kernel for a sum and its normalisation in one is several times slower on
     # processors than the two one after the other, and a bias goes free with an int8 product.
     options.enable_skip_layer_norm = False
@@ -322,11 +320,10 @@ def _check_sizes(
     Raises:
         ValueError: the graph's outputs differ from PyTorch's.
     """
-    from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
-
-    options = SessionOptions()
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = InferenceSession(
+    session = onnxruntime.InferenceSession(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     wanted = {value.name for value in session.get_inputs()}

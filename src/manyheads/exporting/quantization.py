@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from manyheads.exporting.graph import ENCODER, HEAD_LAYERS, quiet
+from manyheads.inference.backends.onnx import import_onnxruntime
 
 if TYPE_CHECKING:
     import onnx
@@ -131,22 +132,19 @@ def float_products(
 def quantize(graph: onnx.ModelProto, setting: Setting) -> onnx.ModelProto:
     """Return a float32 graph with the products of its encoder in int8."""
     import onnx
-    from onnxruntime.quantization import (  # type: ignore[import-untyped]
-        QuantType,
-        quantize_dynamic,
-    )
 
+    quantization = import_onnxruntime("quantization")
     with tempfile.TemporaryDirectory(prefix="manyheads-export-") as folder, quiet():
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(graph, source)
-        quantize_dynamic(
+        quantization.quantize_dynamic(
             source,
             target,
             op_types_to_quantize=[*_PRODUCTS, "LSTM", *(_LOOKUPS if setting.embeddings else ())],
             nodes_to_exclude=list(_kept_in_float32(graph, setting)),
             per_channel=True,
             reduce_range=setting.reduce_range,
-            weight_type=QuantType.QInt8,
+            weight_type=quantization.QuantType.QInt8,
             # The types of fused operators' outputs are not inferred; all are float32.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )

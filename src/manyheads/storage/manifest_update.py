@@ -2,9 +2,10 @@
 
 Only files that the manifest lists are part of the model. New files are written whole, then listed,
 together with a new calibration; files to be removed leave the list in the same write, and the disk
-after it. A file that is replaced by other contents under its name is removed from the list before
-that. At any moment, even after a power cut, a reader finds an intact model: with the old files,
-with the new ones or, only while files of the same names are replaced, without them.
+after it. A file that is to be replaced by other contents leaves the list once these are on the
+disk, under a temporary name. At any moment, even after a power cut, a reader finds an intact model:
+with the old files, with the new ones or, only while files of the same names are renamed, without
+them.
 
 Results are added to the model that they were made from: writers of a folder wait for each other,
 and one that finds another model there is refused.
@@ -18,7 +19,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from manyheads.errors import ModelError
 from manyheads.storage.atomic import (
@@ -75,9 +76,12 @@ def add_files(
             for name, contents in add.items()
             if name in manifest.files and not _is(contents, manifest.files[name])
         ]
-        if replaced:
-            _rewrite(root, unlisted=replaced)
-        listed = {name: _stored(root / name, contents) for name, contents in add.items()}
+        with ExitStack() as written:
+            for name, contents in add.items():
+                _write(written.enter_context(_new_file(root / name)), contents, root / name)
+            if replaced:
+                _rewrite(root, unlisted=replaced)
+        listed = {name: _entry(root / name) for name in add}
         if listed or calibration or not manifest.files.keys().isdisjoint(gone):
             _rewrite(root, listed, gone, calibration)
         for name in gone:
@@ -126,23 +130,36 @@ def _locked(model: Manifest) -> Iterator[Manifest]:
 
 def _is(contents: Path | bytes, stored: StoredFile) -> bool:
     """Return whether these are the contents of a file that the manifest lists."""
-    return isinstance(contents, bytes) and sha256(contents) == stored.sha256
+    if isinstance(contents, bytes):
+        return sha256(contents) == stored.sha256
+    with explained(contents, "read"):
+        return sha256_file(contents) == stored.sha256
 
 
-def _stored(target: Path, contents: Path | bytes) -> StoredFile:
-    """Write bytes, or a copy of a file, and return the manifest's entry for it."""
+@contextmanager
+def _new_file(target: Path) -> Iterator[BinaryIO]:
+    """Open a file that replaces another one, or appears, at the end of the block."""
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(target) as file:
+        yield file
+
+
+def _write(file: BinaryIO, contents: Path | bytes, target: Path) -> None:
+    """Write bytes, or a copy of a file, so that a full disk shows now."""
     if isinstance(contents, bytes):
-        write_bytes(target, contents)
+        file.write(contents)
     else:
-        with (
-            explained(contents, "read"),
-            contents.open("rb") as source,
-            atomic_file(target) as file,
-        ):
+        with explained(contents, "read"), contents.open("rb") as source:
             shutil.copyfileobj(source, file, 1 << 20)
-    return StoredFile(target.stat().st_size, sha256_file(target))
+    file.flush()
+    with explained(target):
+        os.fsync(file.fileno())
+
+
+def _entry(file: Path) -> StoredFile:
+    """Return the manifest's entry for a file."""
+    return StoredFile(file.stat().st_size, sha256_file(file))
 
 
 def _rewrite(

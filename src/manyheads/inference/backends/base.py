@@ -41,6 +41,16 @@ def cannot_run(library: str, error: Exception, where: str) -> ModelError:
     )
 
 
+def check_memory(error: Exception) -> None:
+    """Tell a lack of memory from other errors of a library that runs graphs.
+
+    Raises:
+        MemoryError: there was not enough.
+    """
+    if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
+        raise MemoryError from error
+
+
 class Backend(Protocol):
     """Computes a model's outputs for a batch."""
 

@@ -5,19 +5,31 @@ Axes: B sentences, T tokens, W words, H hidden, L labels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.config import available_cores
 from manyheads.errors import ModelError, shorten
-from manyheads.inference.backends.base import cannot_run, check_inputs
+from manyheads.inference.backends.base import cannot_run, check_inputs, check_memory
 from manyheads.inference.processor import sums_overflow
 from manyheads.text import Batch
 
 # Each is slower on CPUs than the operators it replaces (see docs/benchmarks.md).
 _UNWANTED_FUSIONS = ("SkipLayerNormFusion",)
+
+
+def import_onnxruntime(part: str = "") -> Any:
+    """Import onnxruntime, or a part of it, without the usage reports that it would send.
+
+    It keeps an identifier of the machine, and its reports until they are sent, in the user's home.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return import_module(f"onnxruntime.{part}" if part else "onnxruntime")
 
 
 class OnnxBackend:
@@ -40,8 +52,7 @@ class OnnxBackend:
     def __init__(
         self, graph: bytes, *, name: str, threads: int | None = None, int8: bool = False
     ) -> None:
-        import onnxruntime  # type: ignore[import-untyped]
-
+        onnxruntime = import_onnxruntime()
         self.threads = threads or available_cores()
         self._name = name
         self._int8 = int8
@@ -64,6 +75,7 @@ class OnnxBackend:
                 disabled_optimizers=list(_UNWANTED_FUSIONS),
             )
         except Exception as error:  # the library raises a type of its own for each cause
+            check_memory(error)
             raise ModelError(
                 f"onnxruntime {onnxruntime.__version__} cannot load the graph "
                 f"({shorten(str(error), 200)})",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyheads.errors import ModelError, RequestError, shorten
-from manyheads.inference.backends.base import cannot_run, check_inputs
+from manyheads.inference.backends.base import cannot_run, check_inputs, check_memory
 from manyheads.text import Batch
 
 
@@ -90,6 +90,7 @@ class OpenVinoBackend:
             """By output, its dimensions: numbers, or texts where they depend on the batch."""
             self._model = core.compile_model(model, "CPU", _settings(threads, batches))
         except Exception as error:  # the library raises many types
+            check_memory(error)
             raise ModelError(
                 f"OpenVINO {openvino.__version__} cannot load the graph "
                 f"({shorten(str(error), 200)})",
