@@ -219,7 +219,7 @@ def test_nul_bytes_are_errors(ending: str, tmp_path: Path) -> None:
         ),
         (
             "txt;label\na;b\n",
-            "Cells seem to be separated by ';': `layout=Layout(format=\"semicolons\")`.",
+            "Cells seem to be separated by ';': `layout=Layout(format=\"semicolons\", names={",
         ),
         ("text,label\na\n", ":2: 1 cell, beginning with 'a'; expected 2, as the header has"),
         ('text,label\n"a"b,c\n', ":2: broken CSV: ',' expected after '\"'"),

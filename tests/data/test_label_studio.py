@@ -13,8 +13,9 @@ import pytest
 from files import message, read, unread
 from manyheads.config import TaskConfig
 from manyheads.data.infer_tasks import infer_tasks
-from manyheads.data.readers import read_rows
+from manyheads.data.readers import Layout, read_rows
 from manyheads.data.records import read_records
+from manyheads.errors import DataError
 
 OSLO = {"start": 3, "end": 7, "text": "Oslo"}
 CITY = OSLO | {"label": "city"}
@@ -167,3 +168,74 @@ def test_a_question_that_a_multilabel_task_reads_has_lists_in_every_file(
     tasks = {"topics": TaskConfig(kind="multilabel", field="topics")}
     found = [record.labels["topics"] for record in read_records(single, tasks, {})]
     assert found == [("x",), ("x",), ("y",)]
+
+
+def answers(*classes: str, **facts: bool) -> dict[str, Any]:
+    """An annotation with a class, and what Label Studio says about it."""
+    return {**task("", ("intent", choice(*classes)))["annotations"][0], **facts}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "label", "counts"),
+    [
+        (
+            [answers("first"), answers("right", ground_truth=True), answers("last")],
+            "right",
+            {"annotations of a task beside its ground truth": 2},
+        ),
+        (
+            [answers("first", was_cancelled=True, ground_truth=True), answers("right")],
+            "right",
+            {"cancelled annotations": 1},
+        ),
+        (
+            [answers("x", was_cancelled=True), answers("right"), answers("z", ground_truth=False)],
+            "right",
+            {"cancelled annotations": 1, "second and further annotations of a task": 1},
+        ),
+        (
+            [answers("x", was_cancelled=True)],
+            None,
+            {
+                "cancelled annotations": 1,
+                "tasks without an annotation (their texts are read)": 1,
+            },
+        ),
+    ],
+)
+def test_the_ground_truth_counts_before_the_first_annotation_unless_it_is_cancelled(
+    annotations: list[dict[str, Any]], label: str | None, counts: dict[str, int], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "x.json", [{"data": {"text": "hi"}, "annotations": annotations}])
+    assert [row.get("label") for row in read(path)] == [label]
+    assert unread(path) == counts
+
+
+@pytest.mark.parametrize(
+    ("covered", "shown"),
+    [
+        ("New\nYork", r"New\nYork"),
+        ("New\r\nYork", r"New\r\nYork"),
+        ("New\r\nYork", "New\nYork"),
+        ("New  \tYork", "New York"),
+    ],
+)
+@pytest.mark.parametrize("name", ["text", "body"])
+@pytest.mark.parametrize("is_short", [False, True])
+def test_the_text_of_a_span_may_differ_in_white_space_as_the_page_shows_it(
+    covered: str, shown: str, name: str, is_short: bool, tmp_path: Path
+) -> None:
+    def read_with(shown: str) -> Any:
+        span = {"start": 3, "end": 3 + len(covered), "text": shown, "labels": ["city"]}
+        text = f"to {covered}"
+        long = {**task("", ("ner", span)), "data": {name: text}}
+        short = {name: text, "ner": [span], "annotation_id": 2, "lead_time": 3.5}
+        path = str(write(tmp_path / "x.json", [short if is_short else long]))
+        layout = Layout(names={} if name == "text" else {name: "text"})
+        tasks = {"ner": TaskConfig(kind="tagging")}
+        return next(iter(read_records(path, tasks, {}, layout=layout))).spans("ner")
+
+    (span,) = read_with(shown)
+    assert (span.start, span.end, span.label) == (3, 3 + len(covered), "city")
+    with pytest.raises(DataError, match="but has the text 'New Yor'"):
+        read_with("New Yor")

@@ -51,7 +51,7 @@ def fix(path: str) -> str:
 # Identifiers.
 
 
-@pytest.mark.parametrize("field", ["id", "user_id", "sentenceId", "IDX", "doc-index"])
+@pytest.mark.parametrize("field", ["id", "user_id", "sentenceId", "IDX", "Unnamed: 0", "uid"])
 @pytest.mark.parametrize("values", [range(6), [*range(11), 0]])
 def test_whole_numbers_in_a_field_named_like_numbering_are_no_labels(
     tmp_path: Path, field: str, values: Sequence[int]
@@ -102,8 +102,8 @@ def test_the_advice_about_a_question_keeps_the_tasks_that_were_found(tmp_path: P
 @pytest.mark.parametrize(
     ("values", "cell"),
     [
-        (["Play", "Book", "Play, Urgent"], "'Play, Urgent', whose part 'Play' occurs"),
-        (["Play#Urgent", "Book#Urgent", "Play#Late"], "'Play#Urgent', whose part 'Play' occurs"),
+        (["Play", "Play, Urgent", "Play, Late", "Urgent, Late"], "'Play, Urgent', whose part"),
+        (["Play#Urgent", "Urgent#Late", "Play#Late"], "'Play#Urgent', whose part 'Play' occurs"),
         (["Play", "Urgent", "Play|Urgent"], "'Play|Urgent', whose parts are classes too"),
     ],
 )
@@ -117,7 +117,8 @@ def test_cells_whose_parts_occur_in_other_classes_seem_to_hold_several(
 @pytest.mark.parametrize(
     "values",
     [
-        ["Books, Films & Music", "Sports", "Food"],
+        ["Books, Films & Music", "Books", "Food"],
+        ["Salem, OR", "Portland, OR", "Portland, ME", "Salem, ME"],
         ["C#", "F#", "C"],
         ["Food|Fruit", "Food|Bread", "Home|Garden", "Home|Kitchen"],
         [
@@ -140,7 +141,7 @@ def test_names_that_contain_a_mark_by_chance_are_single_classes(
 # Fields that say the same.
 
 
-@pytest.mark.parametrize("number", ["label", "label_id", "class"])
+@pytest.mark.parametrize("number", ["label", "label_id", "labelIdx"])
 def test_of_the_numbers_of_classes_and_their_names_the_names_are_learned(
     tmp_path: Path, number: str
 ) -> None:
@@ -181,12 +182,18 @@ def test_names_that_say_the_same_are_both_learned_and_noted(tmp_path: Path) -> N
         found = infer_tasks([path])
         assert names(found) == ["goal", "aim", "tone"]
         assert found.hints == (
-            "`goal` and `aim` say the same in the 9 records that have both: each class of one "
-            "goes with one of the other; to learn `goal` without `aim`: "
+            "`goal`, `aim` say the same, where a record has both: each class of one goes with one "
+            "of the other; to learn `goal` alone of these: "
             "--task goal=classification --task tone=classification",
         )
         finding = next(one for one in check_data([path]).findings if one.kind is Kind.DOUBLED)
     assert (finding.severity, finding.message) == (Severity.WARNING, *found.hints)
+
+
+def test_labels_are_learned_beside_a_field_that_agrees_with_them_by_chance(tmp_path: Path) -> None:
+    found = infer_tasks([lines(tmp_path, label=[0, 1], platform=["ios", "web"])])
+    assert names(found) == ["label", "platform"]
+    assert found.hints[0].startswith("`label`, `platform` say the same, where a record has both")
 
 
 def test_a_few_records_with_two_fields_do_not_make_them_the_same(tmp_path: Path) -> None:
@@ -204,10 +211,12 @@ def test_numbers_with_a_decimal_comma_are_a_question(tmp_path: Path, values: lis
     with worded_for_command(), pytest.raises(RequestError) as caught:
         infer_tasks([path])
     assert "`price` in" in caught.value.found
-    assert "has 3 different numbers with a decimal comma in 12 records" in caught.value.found
+    assert "has 3 different numbers with a comma in 12 records" in caught.value.found
     assert caught.value.fix == (
-        "Write the numbers of `price` with a decimal point, or name every task that should be "
-        "learned: --task topic=classification, and --task price=classification:price."
+        "Write the numbers of `price` without commas, with a decimal point, or name every task "
+        "that should be learned: --task topic=classification, and --task "
+        "price=classification:price. If a cell holds several classes: --map price=labels "
+        "--label-separator ','."
     )
     finding = next(one for one in check_data([path]).findings if one.kind is Kind.AMBIGUOUS)
     assert finding.fix == fix(path)
@@ -220,11 +229,9 @@ def test_many_numbers_with_a_decimal_comma_are_named_where_they_are_left_out(
 ) -> None:
     many = [f"{i},5" for i in range(12)]
     found = infer_tasks([table(tmp_path, price=many, topic=["a", "b"])])
-    assert found.unused["price"].describe() == (
-        "12 different numbers with a decimal comma in 12 records"
-    )
+    assert found.unused["price"].describe() == ("12 different numbers with a comma in 12 records")
     assert fix(table(tmp_path, price=many)).startswith(
-        "Write the numbers of `price` with a decimal point, or name one: "
+        "Write the numbers of `price` without commas, with a decimal point, or name one: "
     )
 
 

@@ -174,3 +174,18 @@ def test_of_a_folder_without_a_layout_the_files_are_named(tmp_path: Path) -> Non
         (tmp_path / name).unlink()
     with pytest.raises(DataError, match=r"Name one file, or a folder that has these\.$"):
         list(read_rows(tmp_path))
+
+
+def test_of_a_clone_of_the_hub_the_files_below_are_named_and_no_readme(tmp_path: Path) -> None:
+    for name in (
+        "README.md", "LICENSE.txt", "dataset_infos.json", ".git/x.json", "data/train.jsonl",
+        "data/test.csv.gz", "data/readme.txt", "data/raw/x.csv", "slots/seq.in", "z.json",
+    ):  # fmt: skip
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("a")
+    named = ", ".join(
+        str(tmp_path / name) for name in ("slots", "z.json", "data/test.csv.gz", "data/train.jsonl")
+    )
+    with pytest.raises(DataError, match=rf"Name its files: {re.escape(named)}\.$"):
+        list(read_rows(tmp_path))

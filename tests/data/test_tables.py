@@ -217,6 +217,41 @@ def test_semicolons_separate_cells_if_they_do_so_in_the_header(tmp_path: Path) -
     assert read(path) == [{"text": "a; b, c", "label": "x"}]
     path.write_text("body;label\na;x\n")
     assert read(path, names={"body": "text"}) == [{"text": "a", "label": "x"}]
+    path.write_text("Text;Kategorie;Datum\na, b;x;1\n")
+    with worded_for_command():
+        assert "such as --text-field Text --map Kategorie=label (of two" in message(path)
+    assert read(path, names={"Text": "text", "Kategorie": "label"}) == [
+        {"text": "a, b", "label": "x", "Datum": "1"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command", "python"),
+    [
+        (
+            "x.csv",
+            "Satz;Absicht\nwie, bitte;frage\ngut;lob\n",
+            "--format semicolons --text-field Satz --map Absicht=label.",
+            '`layout=Layout(format="semicolons", names={"Satz": "text", "Absicht": "label"})`.',
+        ),
+        (
+            "x.tsv",
+            "label,my words\na,good morning\n",
+            "--format csv --text-field 'my words'.",
+            '`layout=Layout(format="csv", names={"my words": "text"})`.',
+        ),
+        ("x.tsv", "text,kind\na,b\n", "--format csv.", '`layout=Layout(format="csv")`.'),
+        ("x.csv", "a|b\nc|d\n", *["write them with commas or tabs."] * 2),
+    ],
+)
+def test_of_another_separator_one_message_names_the_format_and_the_columns(
+    name: str, content: str, command: str, python: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert message(path).endswith(f"': {python}")
+    with worded_for_command():
+        assert message(path).endswith(f"': {command}")
 
 
 @pytest.mark.parametrize("mark", [";", ",", "\t", "|"])

@@ -449,5 +449,77 @@ def test_files_of_other_tools_are_answered_with_the_way_to_convert_them(tmp_path
     assert read(path)[0]["text"] == "a"
 
 
+SPAN = {"start": 0, "end": 3, "label": "PER"}
+
+
+@pytest.mark.parametrize(
+    ("record", "tool", "advice"),
+    [
+        (
+            {
+                "id": "0",
+                "fields": {"text": "Ada"},
+                "suggestions": {},
+                "responses": {"ner": [{"value": [SPAN], "user_id": "u"}]},
+            },
+            "an export of Argilla",
+            "`text`, from `fields`, and the value of one response to each question as `label`",
+        ),
+        (
+            {"examples": [{"example_id": "0", "content": "Ada", "annotations": []}]},
+            "an export of LightTag",
+            "`text`, the `content` of an example",
+        ),
+        (
+            {
+                "content": "Ada",
+                "annotation": [{"label": ["PER"], "points": [{"start": 0, "end": 2}]}],
+                "extras": None,
+            },
+            "an export of Dataturks",
+            "the `end` of a point + 1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_of_other_tools_is_answered_once_with_the_fields_to_write(
+    record: dict[str, Any], tool: str, advice: str, indent: int | None, tmp_path: Path
+) -> None:
+    is_line = indent is None or "examples" in record
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(record if is_line else [record], indent=indent))
+    errors: list[DataError] = []
+    with pytest.raises(DataError, match=f"the file is {tool}") as caught:
+        list(read_rows(path, on_error=errors.append))
+    assert advice in str(caught.value)
+    assert errors == []
+
+
+def test_texts_of_dataturks_are_read_where_their_field_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"content": "Ada", "annotation": None, "extras": None}))
+    assert read(path, names={"content": "text"})[0]["text"] == "Ada"
+
+
+def test_tokens_that_are_objects_beside_a_text_are_not_read_as_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    places = {"id": 0, "start": 0, "end": 3}
+    path.write_text(json.dumps({"text": "Ada", "ents": [SPAN], "tokens": [places]}))
+    assert read(path) == [{"text": "Ada", "ents": [SPAN]}]
+    assert unread(path) == {}
+    entity = {"text": "Ada", "start": 0, "end": 3, "entityLabel": "PER"}
+    path.write_text(json.dumps({"document": "Ada", "tokens": [entity]}))
+    layout = Layout(names={"document": "text"})
+    counts: dict[str, int] = {}
+    (row,) = read_rows(path, layout=layout, on_unread=counts.update)
+    assert row.fields == {"text": "Ada"}
+    assert counts == {"lists of `tokens` that are objects rather than words": 1}
+    # The user says that they are words, or no text stands beside them.
+    path.write_text(json.dumps({"text": "Ada", "words": [places]}))
+    assert read(path, names={"words": "tokens"}) == [{"text": "Ada", "tokens": [places]}]
+    path.write_text(json.dumps({"tokens": [places]}))
+    assert read(path) == [{"tokens": [places]}]
+
+
 def test_every_format_has_a_name_and_is_described() -> None:
     assert all(name == name.lower() and form.description for name, form in FORMATS.items())

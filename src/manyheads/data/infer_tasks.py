@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 
 from manyheads.config import TaskConfig
 from manyheads.config.sections.mixing import TAKEN_NAMES, colliding_tasks
-from manyheads.data.joined_classes import are_tables, joined_hints, joined_labels
+from manyheads.data.joined_classes import are_tables, joined_hints, joined_labels, separated
 from manyheads.data.readers import Layout, Row, read_rows
 from manyheads.data.records import SECOND_TEXT, TEXT_FIELDS, label_fields, read_text
 from manyheads.data.same_classes import SameClasses
@@ -252,7 +253,7 @@ def _recognised(
         usual = [kind for kind in able[name] if name in kind.fields]
         if name in names or not able[name]:
             unused[name] = replace(values, same_as=names.get(name, ""))
-        elif not values.has_decimal_commas and (len(usual) == 1 or len(able[name]) == 1):
+        elif not values.has_commas and (len(usual) == 1 or len(able[name]) == 1):
             _add_task(found, values, (usual or able[name])[0], columns)
         else:
             unclear.append((values, able[name]))
@@ -283,14 +284,17 @@ def _able(values: FieldValues) -> list[Kind]:
 
 
 def _doubled(found: Sequence[InferredTask], same: SameClasses) -> list[str]:
-    """Return a message for each two tasks whose classes map one to one."""
-    tasks = {task.values.name: task for task in found if kind_of(task.kind).exclusive}
+    """Return a message for each group of tasks whose classes map one to one."""
+    tasks = {task.values.name for task in found if kind_of(task.kind).exclusive}
+    groups: dict[str, list[str]] = {}
+    for one, other in same.pairs():
+        if {one, other} <= tasks and one not in itertools.chain(*groups.values()):
+            groups.setdefault(one, []).append(other)
     return [
-        f"`{one}` and `{other}` say the same in the {records} records that have both: each class "
-        f"of one goes with one of the other; to learn `{one}` without `{other}`: "
-        + _named_tasks([task for task in found if task is not tasks[other]])
-        for (one, other), records in same.pairs().items()
-        if one in tasks and other in tasks
+        f"{listing(f'`{name}`' for name in (one, *others))} say the same, where a record has both: "
+        f"each class of one goes with one of the other; to learn `{one}` alone of these: "
+        + _named_tasks([task for task in found if task.values.name not in others])
+        for one, others in groups.items()
     ]
 
 
@@ -315,27 +319,27 @@ def _add_task(
 def named_task(name: str = "NAME", kind: str = "KIND", field: str = "FIELD") -> str:
     """Return the option that names a task, for a message."""
     python = {name: {"kind": kind, "field": field}}
-    return option(f"--task {name}={kind}:{field}", f"`tasks={python}`")
+    short = shlex.quote(f"{name}={kind}:{field}")
+    return option(f"--task {short}", f"`tasks={python}`")
 
 
-def _named_tasks(tasks: Sequence[InferredTask], also: Sequence[str] = (), field: str = "") -> str:
+def _named_tasks(tasks: Sequence[InferredTask], also: Sequence[InferredTask] = ()) -> str:
     """Return the options that name these tasks, for a message.
 
     Args:
         tasks: those that were found.
-        also: the kinds one of which another task, of the name of its field, may have.
-        field: that field.
+        also: further tasks, of which only one can be learned.
     """
-    known = {
-        task.name: {key: task.options[key] for key in ("kind", "field") if key in task.options}
-        for task in tasks
-    }
-    others = [{"kind": kind, "field": field} for kind in also]
-    python = [f"`tasks={ {**known, field: other} }`" for other in others] or [f"`tasks={known}`"]
+    known, others = (
+        [(task.name, {k: task.options[k] for k in ("kind", "field") if k in task.options})
+         for task in some]
+        for some in (tasks, also)
+    )  # fmt: skip
+    python = [f"`tasks={dict([*known, other])}`" for other in others] or [f"`tasks={dict(known)}`"]
     return option(
-        " ".join(f"--task {_short(name, task)}" for name, task in known.items())
+        " ".join(f"--task {_short(*one)}" for one in known)
         + ", and " * bool(known and others)
-        + " or ".join(f"--task {_short(field, other)}" for other in others),
+        + " or ".join(f"--task {_short(*one)}" for one in others),
         " or ".join(python),
     )
 
@@ -346,11 +350,11 @@ def _short(name: str, task: Mapping[str, str]) -> str:
 
 
 def _name_fields(columns: Mapping[str, FieldValues], name: str) -> str:
-    """Return what to do about numbers with a decimal comma, or else to name tasks."""
-    fields = [f"`{name}`" for name, values in columns.items() if values.has_decimal_commas]
+    """Return what to do about numbers with a comma, or else to name tasks."""
+    fields = [f"`{name}`" for name, values in columns.items() if values.has_commas]
     if not fields:
         return name.capitalize()
-    return f"Write the numbers of {listing(fields)} with a decimal point, or {name}"
+    return f"Write the numbers of {listing(fields)} without commas, with a decimal point, or {name}"
 
 
 def _without_gaps(columns: Mapping[str, FieldValues]) -> str:
@@ -409,15 +413,18 @@ def _ambiguous(
     found: Sequence[InferredTask],
 ) -> RequestError:
     name = values.name
-    kinds = [kind.name for kind in able]
-    could_be = ["numbers or classes"] if values.has_decimal_commas else kinds
+    taken = [task.name for task in found]
+    tasks = [_task(values, kind, taken, is_alone=False) for kind in able]
+    could_be = ["numbers or classes"] if values.has_commas else [kind.name for kind in able]
     start = _name_fields({name: values}, "name every task that should be learned")
     joined = joined_labels(columns) if name == "labels" else ""
+    if values.has_commas and are_tables(files):
+        joined = f" If a cell holds several classes: {separated(name, ',', Layout())}."
     return RequestError(
         f"`{name}` in {listing(files)} has {values.describe()}, which could be "
         f"{' or '.join(could_be)}; all fields: {_described(columns)}",
         expected="a field whose values fit one kind of task, or named tasks",
-        fix=f"{start}: {_named_tasks(found, kinds, name)}.{joined}"
+        fix=f"{start}: {_named_tasks(found, tasks)}.{joined}"
         + _indicators(columns) * are_tables(files),
     )
 

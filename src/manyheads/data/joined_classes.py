@@ -36,7 +36,7 @@ def joined_hints(
     """
     return [
         f"`{values.name}` has the class {shorten(cell)}, {why}; "
-        f"for several classes in a cell: {_separated(values.name, mark, layout)}"
+        f"for several classes in a cell: {separated(values.name, mark, layout)}"
         for values in tasks
         if not values.lists
         and not values.is_paired
@@ -50,7 +50,7 @@ def joined_labels(columns: Mapping[str, FieldValues]) -> str:
     cells = columns["labels"].distinct if "labels" in columns else ()
     mark = next((mark for mark in _MARKS if any(mark in cell for cell in cells)), "")
     return (
-        f" For several labels in a cell of `labels`: {_separated('labels', mark, Layout())}."
+        f" For several labels in a cell of `labels`: {separated('labels', mark, Layout())}."
         * bool(mark)
     )
 
@@ -74,25 +74,27 @@ def _joined(values: FieldValues) -> list[tuple[str, str, str]]:
 def _recurring(
     values: FieldValues, several: Mapping[str, Sequence[str]], alone: set[str]
 ) -> tuple[str, str] | None:
-    """Return a cell and its part that other cells have too, if most parts do in many records.
+    """Return a cell and its first part, if all parts of many records' cells occur in others too.
 
-    In names that contain a mark by chance, such as `Books, Films & Music`, few parts recur.
+    In names that contain a mark by chance, such as `Books, Films & Music`, some part does not. Nor
+    is a part of `Salem, OR` a class by itself, or before the comma in one cell and behind it in
+    another.
     """
     uses = Counter(part for parts in several.values() for part in {*parts})
-    recurring = {part for part, count in uses.items() if count > 1 or part in alone}
+    places = {(part, place) for parts in several.values() for place, part in enumerate(parts)}
+    moving = {part for part, count in Counter(part for part, _ in places).items() if count > 1}
     found = [
-        (cell, part)
+        (cell, parts[0])
         for cell, parts in several.items()
-        if (part := next((one for one in parts if one in recurring), None)) is not None
+        if all(uses[part] > 1 or part in alone for part in parts)
+        and any(part in alone or part in moving for part in parts)
     ]
     records = sum(values.distinct[cell] for cell, _ in found)
-    if not found or 2 * len(recurring) < len(uses) or records < _SHARE * values.records:
-        return None
-    return found[0]
+    return found[0] if found and records >= _SHARE * values.records else None
 
 
-def _separated(name: str, mark: str, layout: Layout) -> str:
-    """Return the options that split the labels in the cells of a column."""
+def separated(name: str, mark: str, layout: Layout) -> str:
+    """Return the options that split the labels in the cells of a column, for a message."""
     theirs = layout.theirs(name)
     names = dict(layout.names) if name == "labels" else {**layout.names, theirs: "labels"}
     named = f"names={names!r}, " if names else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from manyheads.tasks import FieldValues, Kind
 from manyheads.tasks.label_values import MAX_LABEL_LENGTH
 
-_MOST_FIELDS = 50
+_MOST_FIELDS = 12
+_NUMBER = re.compile(r"(?i)[_ .-]?(id|idx|index|no|nr|num|number|code)$")
+_NAME = re.compile(r"(?i)[_ .-]?(text|name|str|string|title|description)$")
+"""The endings by which a field of numbers and one of their names differ."""
 _MANY_CLASSES = 500
 """From so many on, a pair of fields is given up if their values do not repeat: these are texts or
 identifiers, which would fill the memory."""
@@ -35,7 +39,7 @@ class _Pair:
 
 
 class SameClasses:
-    """Compares the classes of the first 50 fields, record by record."""
+    """Compares the classes of the first 12 fields, record by record."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -69,6 +73,9 @@ class SameClasses:
     ) -> dict[str, str]:
         """Return the fields of whole numbers, each with a field that names every one of them.
 
+        The fields' own names show it, such as `label` and `label_text`, or `intent_id` and
+        `intent`: values of others may agree by chance.
+
         Args:
             columns: the values of all fields.
             able: the kinds of tasks that recognise them.
@@ -78,7 +85,8 @@ class SameClasses:
             for number, name in (pair, pair[::-1]):
                 numbers, names = columns[number], columns[name]
                 if (
-                    numbers.wholes == numbers.records == records
+                    _NUMBER.sub("", number).lower() == _NAME.sub("", name).lower()
+                    and numbers.wholes == numbers.records == records
                     and not names.numbers
                     and not names.commas
                     and any(kind.exclusive for kind in able[number])

@@ -16,14 +16,17 @@ MAX_DISTINCT = 5000
 """The maximum number of distinct values counted; a field with more holds texts or numbers."""
 
 _SPAN = {"start", "end", "label"}
-_NUMBERING = re.compile(r"(?i)(.*[_ .-])?(id|index|idx)|(?-i:.*[a-z](Id|ID|Index|Idx))")
+_NUMBERING = re.compile(
+    r"(?i)(.*[_ .-])?(id|idx)|index|unnamed: \d+|__index_level_\d+__|u(u|ser)?id|guid|docid"
+    r"|(?-i:.*[a-z](Id|ID|Idx))"
+)
 """Names of fields that number the records, or what they belong to."""
 _OF_CLASSES = re.compile(
     r"(?i)(.*[_ .-])?(label|class|intent|category|topic|domain|sentiment|emotion|type|tag|target)"
     r"[_ .-]?(id|index|idx)"
 )
 """Of these, the names of fields that may number classes."""
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
+_WITH_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 
 @dataclass
@@ -44,7 +47,7 @@ class FieldValues:
     numbers: int = 0
     """With any number, or a string that reads as one."""
     commas: int = 0
-    """With a number that has a decimal comma, as tables of some languages write it."""
+    """With a number that has one comma, of decimals or of thousands."""
     gaps: int = 0
     """With NaN, as pandas writes missing values to JSON."""
     lists: int = 0
@@ -91,7 +94,7 @@ class FieldValues:
         self.classes += type(value) in (str, bool) or (math.isfinite(number) and number % 1 == 0)
         if type(value) in (str, bool):
             self.texts += 1
-            self.commas += _DECIMAL_COMMA.fullmatch(str(value)) is not None
+            self.commas += _WITH_COMMA.fullmatch(str(value)) is not None
             parts = str(value).split()
             self.longest = max(self.longest, len(str(value)))
             self.per_word += len(parts) == words
@@ -149,8 +152,8 @@ class FieldValues:
         return self.wholes == self.records and (self._is_distinct or self._is_numbering)
 
     @property
-    def has_decimal_commas(self) -> bool:
-        """Whether all values are numbers, some of them with a decimal comma."""
+    def has_commas(self) -> bool:
+        """Whether all values are numbers, some of them with a comma."""
         return bool(self.commas) and self.commas + self.numbers == self.records
 
     @property
@@ -182,8 +185,8 @@ class FieldValues:
                 return f"{numbers}, one for each of the names in `{self.same_as}`"
             named = self.is_identifier and not self._is_distinct
             return numbers + ", identifiers by the field's name" * named
-        if self.has_decimal_commas:
-            return f"{several} different numbers with a decimal comma in {self.records} records"
+        if self.has_commas:
+            return f"{several} different numbers with a comma in {self.records} records"
         if self.classes == self.records:
             return f"{several} different texts in {self.records} records"
         return f"objects or lists in {self.records} records"

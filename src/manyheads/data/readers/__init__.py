@@ -46,6 +46,8 @@ __all__ = [
     "without_split",
 ]
 
+_PLACES = {"id", "start", "end", "text", "ws"}
+"""Keys of a token that say no more than which word of the text it is."""
 _MEMORY = Format("records in memory", read_memory)
 _GOLD = "gold_label"
 """The label's column in SNLI and MultiNLI, where `-` means that the annotators did not agree."""
@@ -98,7 +100,8 @@ def read_rows(
         chosen = FORMATS["datasets"]
     else:
         chosen = format_of(source.path, name, layout)
-    rows = counter.rows(_without_disputed(_named(chosen, source), source), source)
+    named = _without_token_objects(_named(chosen, source), source)
+    rows = counter.rows(_without_disputed(named, source), source)
     return rows if on_unread is None else _told(rows, source, on_unread)
 
 
@@ -164,6 +167,26 @@ def _renamed(rows: Iterator[Row], source: Source) -> Iterator[Row]:
             expected=f"one of those that records have: {listing(fields)}",
             fix="Correct the option that names it.",
         )
+
+
+def _without_token_objects(rows: Iterator[Row], source: Source) -> Iterator[Row]:
+    """Leave out `tokens` that are objects beside a text, such as those of spaCy's `Doc.to_json`.
+
+    Spans are in characters there, so the places of words are not needed. Lists whose objects say
+    more are counted. Where the layout names the field of the tokens, it is read as stated.
+    """
+    if "tokens" in source.layout.names.values():
+        yield from rows
+        return
+    for row in rows:
+        tokens = row.fields.get("tokens")
+        has_both = type(tokens) is list and type(row.fields.get("text")) is str
+        if has_both and tokens and all(type(token) is dict for token in tokens):
+            if any(not token.keys() <= _PLACES for token in tokens):
+                source.pass_over("lists of `tokens` that are objects rather than words")
+            rest = {name: value for name, value in row.fields.items() if name != "tokens"}
+            row = replace(row, fields=rest)
+        yield row
 
 
 def _without_disputed(rows: Iterator[Row], source: Source) -> Iterator[Row]:

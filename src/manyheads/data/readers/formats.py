@@ -35,6 +35,7 @@ from manyheads.data.readers.label_studio import (
 )
 from manyheads.data.readers.luis import is_luis, read_luis
 from manyheads.data.readers.massive import is_massive, read_massive
+from manyheads.data.readers.other_tools import refuse_other_tools
 from manyheads.data.readers.parquet import read_parquet
 from manyheads.data.readers.plain_text import read_plain_text
 from manyheads.data.readers.prodigy import is_prodigy, read_prodigy
@@ -53,6 +54,8 @@ from manyheads.errors import DataError, at, listing, nearest, option
 
 _JSON = (".json", ".jsonl", ".ndjson")
 _PARQUET, _PARQUET_MAGIC = (".parquet", ".pq"), b"PAR1"
+_NO_DATA = re.compile(r"(?i)\.|(readme|licen[cs]e|copying|notice|changelog|dataset_infos?)\b")
+"""Beginnings of the names of files that a folder has beside its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,8 @@ class Format:
 
 def _separated_by_semicolons(head: Head) -> bool:
     header = head.lines[0] if head.lines else ""
-    wanted = {*TEXT_COLUMNS, *head.layout.names}
-    by_semicolon, by_comma = ({c.strip(' "') for c in header.split(s)} for s in ";,")
+    wanted = {*TEXT_COLUMNS, *map(str.casefold, head.layout.names)}
+    by_semicolon, by_comma = ({c.strip(' "').casefold() for c in header.split(s)} for s in ";,")
     return bool(wanted & by_semicolon) and not wanted & by_comma
 
 
@@ -169,19 +172,6 @@ def _by_name() -> str:
     )
 
 
-# By their beginning, files of tools that are not read, and what to do about them.
-_OTHER_TOOLS = {
-    re.compile(r"#FORMAT=WebAnno TSV"): (
-        "WebAnno TSV, as INCEpTION writes it",
-        "Export it from INCEpTION as CoNLL 2002, and give the file the ending .conll.",
-    ),
-    re.compile(
-        r'\[\s*\{\s*"id"\s*:\s*[^,]*,\s*"paragraphs"\s*:\s*\[\s*\{\s*"(raw|sentences|cats)"\s*:'
-    ): (
-        "the training data of spaCy 2",
-        "Convert it: spacy convert FILE . writes a .spacy file.",
-    ),
-}
 # The first bytes of files that are not text, and what these files are.
 _BINARY = {
     b"\x1f\x8b": "gzip-compressed",
@@ -237,9 +227,7 @@ def format_of(path: Path, name: str, layout: Layout) -> Format:
     if not data.removeprefix(UTF8_BOM).strip(b" \t\r\n") and len(data) < HEAD_BYTES:
         raise DataError("the file is blank", where=name, expected="records")
     head = Head(data, ending, layout)
-    for beginning, (what, fix) in _OTHER_TOOLS.items():
-        if beginning.match(head.text):
-            raise DataError(f"the file is {what}", where=name, expected="another format", fix=fix)
+    refuse_other_tools(head, name)
     able = [f for f in FORMATS.values() if ending in (*f.endings, *f.may_end)]
     if found := next((f for f in able if f.matches is not None and f.matches(head)), None):
         return found
@@ -276,9 +264,8 @@ def _unknown(ending: str, allowed: Sequence[str], name: str) -> DataError:
 
 
 def _format_of_folder(path: Path, name: str) -> Format:
-    for known in FORMATS.values():
-        if known.is_folder is not None and known.is_folder(path):
-            return known
+    if (known := _folder_format(path)) is not None:
+        return known
     raise DataError(
         "a folder without seq.in and seq.out and label",
         where=name,
@@ -288,14 +275,37 @@ def _format_of_folder(path: Path, name: str) -> Format:
     )
 
 
+def _folder_format(path: Path) -> Format | None:
+    return next(
+        (f for f in FORMATS.values() if f.is_folder is not None and f.is_folder(path)), None
+    )
+
+
 def _files_of(folder: Path) -> str:
     """Return the advice to name the files of a folder, if any may be of a format."""
-    endings = {e for known in FORMATS.values() for e in (*known.endings, *known.may_end)}
-    try:
-        files = sorted(one for one in folder.iterdir() if one.suffix.lower() in endings)
-    except OSError:
-        return ""
+    inside = _inside(folder)
+    files = [one for one in inside if _may_be_data(one)]
+    # The files of a data set on the hub are often in a folder `data`.
+    for below in inside:
+        if below not in files:
+            files += filter(_may_be_data, _inside(below))
     return f"Name its files: {listing(map(str, files))}." if files else ""
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return what a folder holds but for hidden and descriptive files; nothing of other paths."""
+    try:
+        return sorted(one for one in folder.iterdir() if not _NO_DATA.match(one.name))
+    except OSError:
+        return []
+
+
+def _may_be_data(path: Path) -> bool:
+    """Return whether a file has the ending of a format, or a folder is of a format."""
+    if path.is_dir():
+        return _folder_format(path) is not None
+    endings = {e for known in FORMATS.values() for e in (*known.endings, *known.may_end)}
+    return Path(path.name.lower().removesuffix(".gz")).suffix in endings
 
 
 def _is_folder(path: Path, name: str) -> bool:

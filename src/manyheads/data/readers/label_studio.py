@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,9 @@ from manyheads.errors import DataError, listing, option, shorten
 _MIN_FIELDS = ("annotator", "annotation_id", "created_at", "updated_at", "lead_time")
 _TOLD_BY = {"annotation_id", "lead_time"}
 """Fields of the short form that no other tool writes."""
+
+_SPACE = re.compile(r"(?:\\[nr]|\s)+")
+"""White space, and how the text of a span has line breaks: as a backslash and a letter."""
 
 Read = Callable[[Source], Iterator[Row]]
 
@@ -49,8 +53,9 @@ def read_label_studio(source: Source) -> Iterator[Row]:
 
     Where a project asks several questions of the same form, each has a field of its own name, as
     has every choice of the short form. If no text has several classes of a question, it is read as
-    one of a single class, unless a task reads lists (`Layout.lists`). The first annotation that was
-    not cancelled counts; tasks without one are read as unlabelled texts.
+    one of a single class, unless a task reads lists (`Layout.lists`). Of the annotations that were
+    not cancelled, the ground truth counts, or else the first; tasks without one are read as
+    unlabelled texts.
     """
     yield from _rows(source, read_objects)
 
@@ -112,7 +117,8 @@ def _fields(row: Row, source: Source, questions: _Questions) -> dict[str, Any]:
     for kind, name, value in _answers(row, source, questions):
         if kind == "labels":
             key = "entities" if len(questions.labels) == 1 else name
-            fields[key] = [*fields.get(key, ()), *value]
+            text = fields.get(source.layout.theirs("text"))
+            fields[key] = [*fields.get(key, ()), *(_checked(span, text) for span in value)]
             continue
         has_name = len(questions.choices) > 1 or source.layout.keeps_lists(name)
         is_listed = source.layout.keeps_lists(name if has_name else "labels")
@@ -152,7 +158,23 @@ def _is_annotated(row: Row) -> bool:
 
 
 def _annotation(row: Row) -> dict[str, Any] | None:
-    return next((a for a in _annotations(row) if not a.get("was_cancelled")), None)
+    """Return the annotation that counts: the ground truth, or else the first not cancelled."""
+    valid = [a for a in _annotations(row) if not a.get("was_cancelled")]
+    return next((a for a in valid if a.get("ground_truth")), valid[0] if valid else None)
+
+
+def _pass_over_others(row: Row, chosen: dict[str, Any] | None, source: Source) -> None:
+    """Count the annotations of a task that are not read."""
+    others = [a for a in _annotations(row) if a is not chosen]
+    cancelled = sum(bool(a.get("was_cancelled")) for a in others)
+    source.pass_over("cancelled annotations", cancelled)
+    of_truth = chosen is not None and chosen.get("ground_truth")
+    source.pass_over(
+        "annotations of a task beside its ground truth"
+        if of_truth
+        else "second and further annotations of a task",
+        len(others) - cancelled,
+    )
 
 
 def _annotations(row: Row) -> list[dict[str, Any]]:
@@ -177,11 +199,11 @@ def _answers(
         yield from _short_answers(row, source, questions)
         return
     annotation = _annotation(row)
+    _pass_over_others(row, annotation, source)
     if annotation is None:
         if source.needs_labels:
             source.pass_over("tasks without an annotation (their texts are read)")
         return
-    source.pass_over("second and further annotations of a task", len(_annotations(row)) - 1)
     for item in _list(annotation.get("result"), "result", row):
         kind, value = (item.get("type"), item.get("value")) if type(item) is dict else (None, None)
         if kind == "labels" and type(value) is dict:
@@ -219,3 +241,17 @@ def _span(value: Mapping[str, Any], row: Row) -> dict[str, Any]:
         )
     span = entity(value.get("start"), value.get("end"), labels[0])  # type: ignore[arg-type]
     return {**span, **({"text": value["text"]} if "text" in value else {})}
+
+
+def _checked(span: dict[str, Any], text: Any) -> dict[str, Any]:
+    """Return a span without its text if that differs from the covered one by white space alone.
+
+    Label Studio writes the text as it is shown, in which white space is collapsed.
+    """
+    start, end, shown = span["start"], span["end"], span.get("text")
+    if not (type(start) is type(end) is int and type(shown) is type(text) is str):
+        return span
+    covered = text[start:end]
+    if shown == covered or _SPACE.sub(" ", shown) != _SPACE.sub(" ", covered):
+        return span
+    return {name: value for name, value in span.items() if name != "text"}

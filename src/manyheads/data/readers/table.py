@@ -19,7 +19,9 @@ from manyheads.tasks.label_values import SECOND_TEXT
 TEXT_COLUMNS = ("text", "tokens")
 
 _MARK = "\ufeff"
-_LABEL_COLUMNS = {"label", "labels", "class", "category", "intent", "sentiment", "target"}
+_LABEL_COLUMNS = {
+    "label", "labels", "class", "category", "intent", "sentiment", "target", "klasse", "kategorie",
+}  # fmt: skip
 
 PAIR_COLUMNS = ("text", "text2", "score")
 """The columns of a file without a header that begins with two texts and a number, like the STS
@@ -221,22 +223,15 @@ def _with_text(
         return names
     hint = next((h for name in names if (h := nearest(name, TEXT_COLUMNS, 0.75))), "")
     other = next((c for c in ";\t,|" if len(cells) == 1 and c in cells[0]), None)
-    text, label = _likely_columns(cells, more)
-    mapped = shlex.quote(f"{label or 'COLUMN'}=label")
-    python = f'{_quoted(text) or "COLUMN"}: "text", {_quoted(label) or "OTHER"}: "label"'
-    fix = "Name the columns, such as " + option(
-        f"--text-field {shlex.quote(text or 'COLUMN')} --map {mapped} (of two texts, "
-        "--text2-field COLUMN for the second); without a header, by number: --text-field 1 "
-        "--map 2=label. Columns of 0 and 1: --format indicators.",
-        f'`layout=Layout(names={{{python}}})` (of two texts, `"text2"` for the '
-        'second); without a header, by number: `{"1": "text", "2": "label"}`. Columns of 0 and 1: '
-        '`layout=Layout(format="indicators")`.',
-    )
     if other is not None:
-        name = {";": "semicolons", "\t": "tsv", ",": "csv"}.get(other)
-        named = option(f"--format {name}", f'`layout=Layout(format="{name}")`')
-        fix = f"Cells seem to be separated by {other!r}: " + (
-            f"{named}." if name else "write them with commas or tabs."
+        fix = f"Cells seem to be separated by {other!r}: {_other_separator(cells[0], other, more)}"
+    else:
+        fix = f"Name the columns, such as {_naming(*_likely_columns(cells, more))} " + option(
+            "(of two texts, --text2-field COLUMN for the second); without a header, by number: "
+            "--text-field 1 --map 2=label. Columns of 0 and 1: --format indicators.",
+            '(of two texts, `"text2"` for the second); without a header, by number: '
+            '`{"1": "text", "2": "label"}`. Columns of 0 and 1: '
+            '`layout=Layout(format="indicators")`.',
         )
     raise DataError(
         f"the header has no column `text` or `tokens`, only: {listing(filter(None, cells))}{hint}",
@@ -246,13 +241,46 @@ def _with_text(
     )
 
 
+def _other_separator(header: str, separator: str, more: Iterator[tuple[int, list[str]]]) -> str:
+    """Return what to do about a table that another separator divides.
+
+    Args:
+        header: the first line.
+        separator: what separates its names.
+        more: the records after it, not divided yet.
+    """
+    form = {";": "semicolons", "\t": "tsv", ",": "csv"}.get(separator)
+    if form is None:
+        return "write them with commas or tabs."
+    names = [name.strip(' "') for name in header.split(separator)]
+    if any(name in TEXT_COLUMNS for name in names):
+        return option(f"--format {form}", f'`layout=Layout(format="{form}")`') + "."
+    records = ((line, "".join(cells).split(separator)) for line, cells in more)
+    return _naming(*_likely_columns(names, records), form) + "."
+
+
+def _naming(text: str, label: str, form: str = "") -> str:
+    """Return the options that name columns, and the format if given; empty ones are not known."""
+    command = python = ""
+    if label != "label":
+        command = " " + shlex.quote(f"{label or 'COLUMN'}=label")
+        python = f', {_quoted(label) or "OTHER"}: "label"'
+    return option(
+        f"{form and f'--format {form} '}--text-field {shlex.quote(text or 'COLUMN')}"
+        f"{command and f' --map{command}'}",
+        f"`layout=Layout({form and f'format={_quoted(form)}, '}"
+        f'names={{{_quoted(text) or "COLUMN"}: "text"{python}}})`',
+    )
+
+
 def _likely_columns(
     header: Sequence[str], more: Iterator[tuple[int, list[str]]]
 ) -> tuple[str, str]:
-    """Return the column of the text, and the other one if there are two.
+    """Return the column of the text, and that of the label: the only other one, or one so named.
 
     The text has its usual name in another case, or else the longest values among the columns whose
-    names are not usual for labels. Both are empty where the first line looks like a record.
+    names are not usual for labels. What is not known is empty, as both are where the first line
+    looks like a record.
     """
     if any(len(name) > _LONGEST_NAME or _is_number(name) for name in header):
         return "", ""
@@ -270,7 +298,9 @@ def _likely_columns(
         or columns,
         key=sizes.__getitem__,
     )
-    return header[text], header[1 - text] if len(header) == 2 else ""
+    others = [i for i in columns if i != text]
+    named = others if len(others) == 1 else [i for i in others if names[i] in _LABEL_COLUMNS]
+    return header[text], header[named[0]] if len(named) == 1 else ""
 
 
 def _quoted(name: str) -> str:
