@@ -18,9 +18,10 @@ import manyheads
 from manyheads.cli import main
 from manyheads.config import Config
 from manyheads.display import comparison_sections, draw_comparison, plain
-from manyheads.errors import ConfigError, ManyheadsError, ModelError, RequestError
+from manyheads.errors import ConfigError, DataError, ManyheadsError, ModelError, RequestError
 from manyheads.evaluation import evaluate
-from manyheads.training import Comparison, Stopped, compare, config_alone
+from manyheads.inference import TextPair
+from manyheads.training import Comparison, Stopped, compare, comparison, config_alone
 from manyheads.training.comparison import _runs, epochs_alone, measure, training_seconds
 from training_setup import Killed, Spy, config, sentences, settings, write_records
 
@@ -196,6 +197,60 @@ def test_test_files_must_be_for_the_tasks(
         compare(two_tasks(tmp_path), test_files=files, out=tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.jsonl", "there is no such file"),
+        ("tags.jsonl", "tags.jsonl: no record has a label for 'intent'; expected labels of every"),
+    ],
+)
+def test_a_test_file_that_cannot_be_used_is_refused_before_anything_is_trained(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    write_records(tmp_path / "tags.jsonl", sentences(5, 8, fields=["ner"]))
+    with pytest.raises(DataError, match=message):
+        compare(two_tasks(tmp_path), test_files=str(tmp_path / name), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_are_timed_with_both_texts_and_files_read_as_the_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: dict[str, Any] = {
+        "same": {"kind": "pair", "field": "same"}, "topic": {"kind": "classification"},
+    }  # fmt: skip
+    for task in tasks:
+        for part, seed in (("train", 1), ("valid", 2), ("test", 3)):
+            records = [
+                {"sentence": " ".join(one["tokens"]), "label": one["label"]}
+                if task == "topic"
+                else {
+                    "sentence": " ".join(one["tokens"]), "text2": "where is anna ?",
+                    "same": ["yes", "no"][i % 2],
+                }
+                for i, one in enumerate(sentences(12, seed))
+            ]  # fmt: skip
+            path = write_records(tmp_path / f"{task}.{part}.jsonl", records)
+            if part != "test":
+                tasks[task][f"{part}_file"] = str(path)
+    given = config(
+        tmp_path, num_epochs=1, text_field="sentence", tasks=tasks, train_file=None, valid_file=None
+    )
+    tests = {task: str(tmp_path / f"{task}.test.jsonl") for task in tasks}
+    timed: dict[str, Any] = {}
+
+    def measured(models: Any, texts: Any) -> dict[str, float]:
+        timed.update(texts)
+        return dict.fromkeys(models, 1.0)
+
+    monkeypatch.setattr(comparison, "measure", measured)
+    found = compare(given, seeds=1, test_files=tests, out=tmp_path / "out")
+    assert found.data == tuple(tests.values())
+    for name in ("same", "together"):
+        assert [isinstance(text, TextPair) for text in timed[name]] == [True] * 12 + [False] * 12
+    assert all(isinstance(text, str) for text in timed["topic"])
+
+
 def test_one_task_cannot_be_compared(tmp_path: Path) -> None:
     one = config(tmp_path, tasks={"ner": {"kind": "tagging"}})
     with pytest.raises(RequestError, match="the configuration has one task, ner; expected at leas"):
@@ -260,7 +315,7 @@ def test_models_are_timed_in_turn_and_after_a_round_to_warm_up() -> None:
             calls.append(self._name)
 
     models: Any = {name: Timed(name) for name in ("a", "b")}
-    times = measure(models, ["x"], 3)
+    times = measure(models, {"a": ["x"], "b": ["y"]}, 3)
     assert calls == ["a", "b"] * 4
     assert set(times) == {"a", "b"}
 

@@ -12,6 +12,7 @@ from manyheads.data.readers import Layout, without_split
 from manyheads.data.records import read_records
 from manyheads.errors import DataError, at, option
 from manyheads.exporting.gate import RecordSets
+from manyheads.sampling import spread
 from manyheads.storage import StrPath
 from manyheads.tasks import TaskSpec
 
@@ -72,6 +73,5 @@ def validation_sets(
         records = list(read_records(path, settings, label_sets, layout=layout, allow_unseen=True))
         if not records:
             raise DataError("there is no record", where=path, expected="at least one")
-        step = -(-len(records) // MAX_RECORDS)
-        sets.append((records[::step], tuple(settings)))
+        sets.append((spread(records, MAX_RECORDS), tuple(settings)))
     return sets

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,9 @@ from manyheads.config import (
     stored_config,
 )
 from manyheads.data.hold_out import holding_out, splits_of
-from manyheads.data.readers import Layout
-from manyheads.data.records import read_records
-from manyheads.errors import ModelError, RequestError, at, counted, listing, nearest
+from manyheads.data.readers import Layout, read_rows
+from manyheads.data.records import Record, labelled_field
+from manyheads.errors import DataError, ModelError, RequestError, at, counted, listing, nearest
 from manyheads.evaluation import (
     EvaluationReport,
     Ratio,
@@ -40,9 +39,11 @@ from manyheads.evaluation import (
     evaluate,
     mean_interval,
     paired_bootstrap,
+    text_of,
 )
-from manyheads.inference import Predictor, Runtime, load_model
+from manyheads.inference import Predictor, Runtime, Text, load_model
 from manyheads.modeling import Encoder, find_encoder
+from manyheads.sampling import spread
 from manyheads.storage import METRICS_FILE, SEED_FOLDER, StrPath, write_json
 from manyheads.tasks import kind_of
 from manyheads.text import TextTokenizer
@@ -55,6 +56,9 @@ from manyheads.training.setup import usable_length
 from manyheads.training.signals import Stopped
 from manyheads.training.state import RunMismatch
 from manyheads.training.verdicts import Times, Verdict
+
+_Records = tuple[Sequence[Record], Sequence[str]]
+"""Records, and the tasks that models are scored on with them."""
 
 TOGETHER = "together"
 COMPARISON_FILE = "comparison.json"
@@ -113,6 +117,7 @@ class _Scored:
     alone: Mapping[str, TaskOutcomes]
     together: Mapping[str, TaskOutcomes]
     data: tuple[str, ...]
+    sets: Sequence[_Records]
 
 
 @restored_threads()
@@ -146,6 +151,7 @@ def compare(
     _refuse_incomparable(config)
     if seeds < 1:
         raise RequestError(f"{seeds} seeds", expected="at least 1; 3 or more to judge the noise")
+    _check_labelled(config, files or {})
     epochs = epochs_alone(config)
     folder = Path(out)
     numbers = tuple(config.seed + i for i in range(seeds))
@@ -153,7 +159,7 @@ def compare(
     report("Scoring the models ...")
     scored = [_score(config, models.bests, files) for models in trained]
     report("Measuring inference ...")
-    inference, texts = _inference(config, trained[0].bests, scored[0].data)
+    inference, texts = _inference(config, trained[0].bests, scored[0].sets)
     comparison = Comparison(
         verdicts=tuple(judge(task, scored) for task in config.tasks),
         training=_training_times(config, trained),
@@ -310,6 +316,33 @@ def _test_files(
     return {task: os.fspath(path) for task, path in files.items()}
 
 
+def _check_labelled(config: Config, files: Mapping[str, str]) -> None:
+    """Refuse test files without labels of their tasks, before anything is trained.
+
+    Args:
+        config: the run with all tasks.
+        files: by task.
+
+    Raises:
+        DataError: a file cannot be read, or none of its records has a label for a task.
+    """
+    layout = Layout.of(config)
+    for file in dict.fromkeys(files.values()):
+        wanted = {task for task in files if files[task] == file}
+        for row in read_rows(file, layout=layout):
+            labelled = {t for t in wanted if labelled_field(row, t, config.tasks[t]) is not None}
+            wanted -= labelled
+            if not wanted:
+                break
+        if wanted:
+            raise DataError(
+                f"no record has a label for {listing(repr(task) for task in sorted(wanted))}",
+                where=file,
+                expected="labels of every task that the models are compared on",
+                fix="Name another test file, or one for each task.",
+            )
+
+
 def _runs(config: Config, epochs: Mapping[str, int], folder: Path, seed: int) -> dict[str, Config]:
     """Return the runs of a seed by name; each one's folder is named after it."""
     runs = {task: config_alone(config, task, epochs[task]) for task in config.tasks}
@@ -354,20 +387,23 @@ def _score(config: Config, bests: Mapping[str, Path], files: Mapping[str, str] |
     alone: dict[str, TaskOutcomes] = {}
     together: dict[str, TaskOutcomes] = {}
     data: list[str] = []
+    sets: list[_Records] = []
     for file, tasks in tasks_of.items():
         scores = _evaluated(config, bests[TOGETHER], file, tasks)
         together |= scores.outcomes.tasks
         data += scores.data
+        sets.append((scores.records, tasks))
         for task in tasks:
             alone |= _evaluated(config, bests[task], file, [task]).outcomes.tasks
-    return _Scored(alone, together, tuple(data))
+    return _Scored(alone, together, tuple(data), sets)
 
 
 def _evaluated(
     config: Config, model: Path, file: str | None, tasks: Sequence[str]
 ) -> EvaluationReport:
     runtime = Runtime("torch", config.device, config.threads)
-    return evaluate(model, data=file, tasks=tasks, runtime=runtime, drift=False)
+    layout = None if file is None else Layout.of(config)
+    return evaluate(model, data=file, layout=layout, tasks=tasks, runtime=runtime, drift=False)
 
 
 def judge(task: str, scored: Sequence[_Scored]) -> Verdict:
@@ -400,27 +436,41 @@ def _sum(ratios: Sequence[Ratio]) -> Ratio:
     return total
 
 
-def _inference(config: Config, bests: Mapping[str, Path], data: Sequence[str]) -> tuple[Times, int]:
+def _inference(
+    config: Config, bests: Mapping[str, Path], sets: Sequence[_Records]
+) -> tuple[Times, int]:
     """Time one model's pass for all tasks against a pass of each task's own model.
+
+    Args:
+        config: the run with all tasks.
+        bests: the models.
+        sets: the records whose texts are answered.
 
     Returns:
         the times, and the number of texts.
     """
-    share = max(1, INFERENCE_TEXTS // len(data))
-    layout = Layout.of(config)
-    texts = [
-        r.text for path in data for r in islice(read_records(path, {}, {}, layout=layout), share)
-    ]
     runtime = Runtime("torch", config.device, config.threads)
     models = {name: load_model(path, runtime).predictor for name, path in bests.items()}
-    times = measure(models, texts)
-    return Times({task: times[task] for task in config.tasks}, times[TOGETHER]), len(texts)
+    given = {
+        name: [
+            text_of(record, tasks) if model.pairs else record.text
+            for records, tasks in sets
+            for record in spread(records, max(1, INFERENCE_TEXTS // len(sets)))
+        ]
+        for name, model in models.items()
+    }
+    times = measure(models, given)
+    return Times({task: times[task] for task in config.tasks}, times[TOGETHER]), len(
+        given[TOGETHER]
+    )
 
 
 def measure(
-    models: Mapping[str, Predictor], texts: Sequence[str], count: int = INFERENCE_ROUNDS
+    models: Mapping[str, Predictor],
+    texts: Mapping[str, Sequence[Text]],
+    count: int = INFERENCE_ROUNDS,
 ) -> dict[str, float]:
-    """Return the seconds that each model takes for some texts: the median of a few rounds.
+    """Return the seconds that each model takes for its texts: the median of a few rounds.
 
     The models take turns, so that other load on the machine affects all of them.
     """
@@ -428,7 +478,7 @@ def measure(
     for number in range(count + 1):
         for name, model in models.items():
             begin = time.perf_counter()
-            model.predict(texts)
+            model.predict(texts[name])
             if number:  # the first round warms up
                 times[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values) for name, values in times.items()}

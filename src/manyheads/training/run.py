@@ -314,7 +314,8 @@ class Run:
             )
             contents = replace(contents, epoch=epoch)
             save_model_folder(self.save_dir / folder, self.warm_start.carried.added_to(contents))
-            if folder == BEST:
+            # Adapters are merged in the folder, which a resumed run would read: not bit for bit.
+            if folder == BEST and self.config.lora is None:
                 self.best_evidence = self.outcomes and self.outcomes.evidence_alone()
 
 
