@@ -121,6 +121,22 @@ def test_a_data_set_is_read_whatever_form_its_rows_have(form: str) -> None:
         ]  # fmt: skip
 
 
+def test_a_data_set_keeps_its_transform_and_all_columns_that_it_shows() -> None:
+    data = datasets.Dataset.from_dict({"raw": ["a", "b"], "label": [1, 0]})
+    made = data.with_transform(
+        lambda rows: {"text": rows["raw"], "label": ["x"] * len(rows["raw"])}
+    )
+    shown = data.rename_column("raw", "text").with_format(
+        "numpy", columns=["label"], output_all_columns=True
+    )
+    for given, expected in (
+        (made, {"text": "a", "label": "x"}),
+        (shown, {"text": "a", "label": 1}),
+    ):
+        with in_memory(given, "train") as name:
+            assert next(iter(read_rows(name))).fields == expected
+
+
 def test_a_reader_of_arrow_batches_is_read() -> None:
     table = pa.table({"text": ["a", "b"], "label": ["x", "y"]})
     with in_memory(table.to_reader(max_chunksize=1), "train") as name:

@@ -11,7 +11,6 @@ import pytest
 
 from graph_outputs import Broken
 from manyheads.data.readers import Layout
-from manyheads.data.records import Record
 from manyheads.errors import DataError, RequestError
 from manyheads.exporting import Gate, export_model
 from manyheads.inference import GRAPHS
@@ -185,10 +184,13 @@ def test_records_are_spread_over_a_long_file(
 
     manifest = read_manifest(trained)
     specs = [TaskSpec.from_json(task) for task in manifest.tasks]
-    monkeypatch.setattr(validation, "MAX_RECORDS", 3)
-    ((records, tasks),) = validation.validation_sets(
-        make_config(manifest.config), specs, None, trained
-    )
+    config = make_config(manifest.config)
+    ((whole, _),) = validation.validation_sets(config, specs, None, trained)
+    assert len(whole) == 40
+    monkeypatch.setattr(validation, "MAX_RECORDS", 39)
+    ((records, tasks),) = validation.validation_sets(config, specs, None, trained)
     assert tasks == ("intent", "ner")
-    assert len(records) == 3
-    assert all(isinstance(record, Record) for record in records)
+    assert [record.where for record in records] == [record.where for record in whole[:39]]
+    monkeypatch.setattr(validation, "MAX_RECORDS", 3)
+    ((records, _),) = validation.validation_sets(config, specs, None, trained)
+    assert [record.where for record in records] == [whole[i].where for i in (0, 13, 26)]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from manyheads.config import Config
 from manyheads.modeling import epoch_path, load_checkpoint
+from manyheads.storage import BEST, read_manifest
 from manyheads.training import train
 from training_setup import (
     Killed,
@@ -90,6 +91,11 @@ def assert_resumes(
     assert_same_run(Path(whole.save_dir), Path(stopped.save_dir), whole.epochs)
 
 
+def calibration_of(save_dir: Path) -> Mapping[str, Any]:
+    """The calibration of the best model, which its file names beside the run's folder."""
+    return read_manifest(save_dir / BEST).calibration
+
+
 def state_of(save_dir: Path, epoch: int = EPOCHS) -> dict[str, Any]:
     """The state that must be bit-identical: the last checkpoint and the best model's files."""
     contents = load_checkpoint(epoch_path(save_dir, epoch))
@@ -97,6 +103,7 @@ def state_of(save_dir: Path, epoch: int = EPOCHS) -> dict[str, Any]:
         "model": dict(contents.model),
         "training": contents.training,
         "best": digest(save_dir / "best"),
+        "calibration": calibration_of(save_dir),
         "log": log_lines(save_dir),
     }
 
@@ -110,6 +117,7 @@ def assert_same_run(undisturbed: Path, saved: Path, epoch: int = 3) -> None:
     assert log_lines(saved) == log_lines(undisturbed)
     for name in ("model.safetensors", "heads.safetensors"):
         assert (saved / "best" / name).read_bytes() == (undisturbed / "best" / name).read_bytes()
+    assert_equal(calibration_of(undisturbed), calibration_of(saved))
 
 
 def assert_equal(one: Any, other: Any, place: str = "") -> None:

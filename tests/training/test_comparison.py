@@ -201,13 +201,19 @@ def test_test_files_must_be_for_the_tasks(
     ("name", "message"),
     [
         ("absent.jsonl", "there is no such file"),
-        ("tags.jsonl", "tags.jsonl: no record has a label for 'intent'; expected labels of every"),
+        ("empty.jsonl", "empty.jsonl: the file is empty"),
+        ("tags.jsonl", "tags.jsonl: no record has a label for task 'intent'; expected labels in"),
+        ("broken.jsonl", "broken.jsonl, line 5: .*expected"),
     ],
 )
 def test_a_test_file_that_cannot_be_used_is_refused_before_anything_is_trained(
     tmp_path: Path, name: str, message: str
 ) -> None:
+    broken = sentences(5, 8)
+    broken[-1]["ner"].pop()
+    write_records(tmp_path / "empty.jsonl", [])
     write_records(tmp_path / "tags.jsonl", sentences(5, 8, fields=["ner"]))
+    write_records(tmp_path / "broken.jsonl", broken)
     with pytest.raises(DataError, match=message):
         compare(two_tasks(tmp_path), test_files=str(tmp_path / name), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

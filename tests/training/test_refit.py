@@ -440,10 +440,11 @@ def test_what_cannot_be_refitted_is_refused(runs: Path, tmp_path: Path) -> None:
         refit_config(tmp_path / "none", {})
     more = write_records(tmp_path / "new.jsonl", [{"text": "in oslo", "label": "new"}] * 3)
     kept = write_records(tmp_path / "kept.jsonl", different(200, 7))
-    manyheads.add_label(
-        runs / "run", "classification", train_file=more, kept=kept,
-        save_dir=tmp_path / "extended", progress=False, threads=1,
-    )  # fmt: skip
+    with pytest.warns(UserWarning, match="the calibration of classification: for the old labels"):
+        manyheads.add_label(
+            runs / "run", "classification", train_file=more, kept=kept,
+            save_dir=tmp_path / "extended", progress=False, threads=1,
+        )  # fmt: skip
     with pytest.raises(RequestError, match="no run has chosen this model"):
         refit_config(tmp_path / "extended", {})
 

@@ -15,7 +15,16 @@ import pytest
 import torch
 
 import manyheads
-from equal_runs import STEPS, assert_equal, assert_resumes, hard_config, state_of, stop_at
+from equal_runs import (
+    STEPS,
+    assert_equal,
+    assert_resumes,
+    assert_same_run,
+    calibration_of,
+    hard_config,
+    state_of,
+    stop_at,
+)
 from manyheads.errors import ModelError, RequestError
 from manyheads.modeling import epoch_path, list_checkpoints, step_path
 from manyheads.storage import read_manifest
@@ -30,6 +39,8 @@ from training_setup import (
     sentences,
     write_records,
 )
+
+TASKS = {"intent": {"kind": "classification"}, "ner": {"kind": "tagging"}}
 
 
 def signal_at(step: int, number: int = signal.SIGTERM) -> Callable[[int], None]:
@@ -449,6 +460,32 @@ def test_a_checkpoint_left_by_a_kill_before_pruning_is_removed_on_resume(
     train(settings, resume=True)
     kept = [file.path.name for file in list_checkpoints(tmp_path / "saved")]
     assert kept == ["mtl_epoch1.pt", "mtl_epoch2.pt"]
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "targets": "all"}])
+def test_a_run_killed_before_its_calibration_resumes_to_the_same_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora: dict[str, Any] | None
+) -> None:
+    def killed(*rest: Any, **options: Any) -> None:
+        raise Killed
+
+    write_records(tmp_path / "valid.jsonl", sentences(60, 2))
+    whole, stopped = (
+        config(
+            tmp_path, save_dir=str(tmp_path / name), tasks=TASKS, num_epochs=2, lora=lora,
+            learning_rate=0.01,
+        )
+        for name in ("whole", "stopped")
+    )  # fmt: skip
+    train(whole)
+    with monkeypatch.context() as ending:
+        ending.setattr("manyheads.training.epoch_end.calibrate_models", killed)
+        with pytest.raises(Killed):
+            train(stopped)
+    assert not calibration_of(tmp_path / "stopped")
+    train(stopped, resume=True)
+    assert calibration_of(tmp_path / "whole")["tasks"]
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", epoch=2)
 
 
 def test_a_run_whose_calibration_failed_is_complete_and_resuming_it_calibrates(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from manyheads.data.readers import is_missing
 from manyheads.errors import RequestError, listing, nearest
 from manyheads.inference import Text, TextPair
@@ -93,8 +95,9 @@ def with_predictions(
         renamed[new] = values
     if hasattr(frame, "assign"):
         return frame.assign(**renamed)
-    # polars joins frames of the same height.
-    new = type(frame)(renamed, strict=False)
+    # polars joins frames of the same height, and makes columns of lists of numbers, not of arrays.
+    listed = {name: [_plain(value) for value in values] for name, values in renamed.items()}
+    new = type(frame)(listed, strict=False)
     return frame.hstack(new)
 
 
@@ -116,6 +119,11 @@ def table_cells(prediction: Prediction, *, candidates: bool, logits: bool) -> di
         for ending, value in {**result.cells(), **requested}.items():
             row[f"{task}{ending}"] = value
     return row
+
+
+def _plain(value: Any) -> Any:
+    """Return an embedding as a list, and other values as they are."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _text(value: Any) -> Any:

@@ -181,12 +181,25 @@ def calibrate(
 
     def change(known: Mapping[str, Any]) -> Mapping[str, Any]:
         own = report.to_json()
-        # A graph that was exported meanwhile keeps its own calibrations.
-        return {**own, "backends": {**known.get("backends", {}), **own["backends"]}}
+        # A task without labels among the records keeps its calibration, and a graph that was
+        # exported meanwhile its own.
+        others = known.get("backends", {})
+        return {
+            "tasks": {**known.get("tasks", {}), **own["tasks"]},
+            "backends": {
+                **others,
+                **{name: {**others.get(name, {}), **one} for name, one in own["backends"].items()},
+            },
+        }
 
-    store_calibration(manifest, change, scope, source, len(strange))
+    count, entry = len(strange), manifest.calibration.get("scope", {})
+    told = outcomes.tasks.get(entry.get("task", ""))
+    if scope is None and entry and (told is None or not told.gold):
+        scope, source = loaded.predictor.scope, entry.get("source", "")
+        count = entry.get("unknown") or 0
+    store_calibration(manifest, change, scope, source, count)
     stored = manifest.calibration.get("tasks", {})
-    if lost := [name for name, one in stored.items() if one.get("thresholds") is not None]:
+    if lost := [name for name in fitted if stored.get(name, {}).get("thresholds") is not None]:
         warn(
             f"the thresholds of {listing(lost)}, which were for the scores before, are removed. To "
             "find them anew: "

@@ -29,8 +29,8 @@ from manyheads.config import (
     stored_config,
 )
 from manyheads.data.hold_out import holding_out, splits_of
-from manyheads.data.readers import Layout, read_rows
-from manyheads.data.records import Record, labelled_field
+from manyheads.data.readers import Layout
+from manyheads.data.records import Record, discover_labels, read_records
 from manyheads.errors import DataError, ModelError, RequestError, at, counted, listing, nearest
 from manyheads.evaluation import (
     EvaluationReport,
@@ -151,7 +151,8 @@ def compare(
     _refuse_incomparable(config)
     if seeds < 1:
         raise RequestError(f"{seeds} seeds", expected="at least 1; 3 or more to judge the noise")
-    _check_labelled(config, files or {})
+    if files is not None:
+        _check_test_files(config, files)
     epochs = epochs_alone(config)
     folder = Path(out)
     numbers = tuple(config.seed + i for i in range(seeds))
@@ -316,31 +317,29 @@ def _test_files(
     return {task: os.fspath(path) for task, path in files.items()}
 
 
-def _check_labelled(config: Config, files: Mapping[str, str]) -> None:
-    """Refuse test files without labels of their tasks, before anything is trained.
+def _check_test_files(config: Config, files: Mapping[str, str]) -> None:
+    """Read the test files as the models will, before anything is trained.
 
     Args:
         config: the run with all tasks.
         files: by task.
 
     Raises:
-        DataError: a file cannot be read, or none of its records has a label for a task.
+        DataError: a record is invalid, or none has a label for one of the tasks.
     """
     layout = Layout.of(config)
+    label_sets = discover_labels(config.tasks, config.train_files(), layout)
     for file in dict.fromkeys(files.values()):
-        wanted = {task for task in files if files[task] == file}
-        for row in read_rows(file, layout=layout):
-            labelled = {t for t in wanted if labelled_field(row, t, config.tasks[t]) is not None}
-            wanted -= labelled
-            if not wanted:
-                break
-        if wanted:
-            raise DataError(
-                f"no record has a label for {listing(repr(task) for task in sorted(wanted))}",
-                where=file,
-                expected="labels of every task that the models are compared on",
-                fix="Name another test file, or one for each task.",
-            )
+        tasks = {name: task for name, task in config.tasks.items() if files[name] == file}
+        records = read_records(file, tasks, label_sets, layout=layout, allow_unseen=True)
+        labelled = {name for record in records for name in record.labels}
+        for name, task in tasks.items():
+            if name not in labelled:
+                raise DataError(
+                    f"no record has a label for task {name!r}", where=file,
+                    expected=f"labels in the field {' or '.join(task.fields)}",
+                    fix="Name another test file, or one for each task.",
+                )  # fmt: skip
 
 
 def _runs(config: Config, epochs: Mapping[str, int], folder: Path, seed: int) -> dict[str, Config]:

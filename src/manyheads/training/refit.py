@@ -227,7 +227,9 @@ class Earlier:
     @classmethod
     def of_state(cls, values: Mapping[str, Any]) -> Earlier:
         """Restore what `state` returned."""
-        scope = KeptScope.of_state(values["scope"])
+        # Checkpoints of an earlier version have the scope's source in its entry alone.
+        entry = values["calibration"].get("scope", {})
+        scope = KeptScope.of_state(values["scope"] and {**entry, **values["scope"]})
         return cls(tuple(values["tasks"]), values["metrics"], values["calibration"], scope)
 
     def state(self) -> dict[str, Any]:

@@ -266,9 +266,10 @@ def _items(records: Any) -> Iterable[Any]:
         cells = zip(*records.values(), strict=True)
         return (dict(zip(records, map(_present, row), strict=True)) for row in cells)
     given: Any = getattr(records, "format", None)
-    if isinstance(given, Mapping):
-        # A data set that gives its rows as tensors, tables or frames.
-        records = records.with_format(None, columns=given["columns"])
+    if isinstance(given, Mapping) and given["type"] not in (None, "custom"):
+        # A data set that gives its rows as tensors, tables or frames; a transform is the user's.
+        shown = None if given["output_all_columns"] else given["columns"]
+        records = records.with_format(None, columns=shown)
     items: Iterable[Any] = records
     return items
 
