@@ -51,6 +51,11 @@ Fail = Callable[[BaseException], SimpleNamespace]
         (Stopped("Stopped after step 3.", signal.SIGTERM), 143, "stopped: Stopped after step 3."),
         (KeyboardInterrupt(), 130, "stopped: by Ctrl-C"),
         (MemoryError(), 2, "error: there is not enough memory. Use smaller batches"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+            2,
+            "error: there is not enough memory. Use smaller batches",
+        ),
         (PermissionError(13, "Permission denied", "x/y"), 2, "error: x/y: Permission denied"),
         (
             ModuleNotFoundError("No module named 'torch'", name="torch"),

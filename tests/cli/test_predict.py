@@ -195,6 +195,9 @@ def test_a_text_without_words_is_refused_flagged_or_left_out(
 def test_an_argument_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(RequestError, match=r"text 2: b'caf\\xe9' is not UTF-8"):
         argument_texts(["fine", os.fsdecode(b"caf\xe9")], EmptyTexts.REFUSE)
+    # As an ASCII locale passes it on.
+    halves = "café".encode().decode("ascii", "surrogateescape")
+    assert argument_texts([halves], EmptyTexts.REFUSE) == ["café"]
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ BUG = 70
 TRACEBACK = "MANYHEADS_TRACEBACK"
 
 _NO_MEMORY = (
-    "there is not enough memory. Use smaller batches (--batch-size for training, --batch-tokens "
-    "otherwise) or shorter sentences (--max-length)."
+    "there is not enough memory. Use smaller batches (--batch-tokens; in training --batch-size), "
+    "or train on shorter sentences (--max-length)."
 )
 
 # Packages of the extra `train`, which the base install does without.

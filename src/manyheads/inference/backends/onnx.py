@@ -103,5 +103,6 @@ class OnnxBackend:
         try:
             values = self._session.run(self._outputs, feeds)
         except Exception as error:  # as above
+            check_memory(error)
             raise cannot_run("onnxruntime", error, self._name) from error
         return dict(zip(self._outputs, values, strict=True))

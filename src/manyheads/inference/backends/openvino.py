@@ -123,6 +123,7 @@ class OpenVinoBackend:
             try:
                 request.infer(batch.feeds(self._inputs))
             except Exception as error:  # as above
+                check_memory(error)
                 raise cannot_run("OpenVINO", error, self._name) from error
             # Copies, since the request's memory is reused for the next batch.
             return {
